@@ -1,0 +1,38 @@
+"""A registry: names in configs to the functions and classes that they select."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from fvcore.common.registry import Registry as _FvcoreRegistry
+
+from unsam.errors import ConfigError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a clause that names the known word nearest to `name`, or all of them if none is near.
+
+    Example: ``nearest("Otsuu", ["Otsu", "Slic"])`` gives ``"did you mean 'Otsu'?"``.
+    """
+    words = sorted(known)
+    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(words)}" if words else "none is known"
+
+
+class Registry(_FvcoreRegistry):
+    """fvcore's registry; an unknown name is a `ConfigError` that names the nearest known one."""
+
+    def get(self, name: str) -> Any:
+        """Return the object registered as `name`.
+
+        Raises:
+            ConfigError: no object of that name is registered.
+        """
+        known = [key for key, _ in self]
+        if name not in known:
+            raise ConfigError(f"{self._name}: unknown name '{name}'; {nearest(name, known)}")
+        return super().get(name)

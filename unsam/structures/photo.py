@@ -1,0 +1,85 @@
+"""Reading a photo of any kind as 8-bit RGB."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from unsam.errors import DataError
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+"""File name endings (lower case) that count as photos when a folder is listed."""
+
+MAX_PIXELS = 200_000_000
+"""Photos with more pixels are refused, before any pixel is decoded: a guard against bombs."""
+
+
+def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read one photo as ``uint8 [H, W, 3]``, RGB, 0 to 255, upright (EXIF rotation applied).
+
+    Takes JPEG, PNG, WebP, TIFF and BMP; 1, 8 and 16 bit and float, grey, palette, RGBA (over
+    white) and CMYK. 16-bit values are divided by 257; other wide ranges (int32, float) are
+    stretched from their minimum and maximum to 0 to 255.
+
+    Raises:
+        DataError: the file is missing, truncated, not a photo, or has over `max_pixels` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below speaks for PIL's; both look at the header alone.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise DataError(
+                        f"{path}: {width}x{height} pixels are over the limit of {max_pixels}; "
+                        "reduce the photo first"
+                    )
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(upright)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except DataError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable photo ({_one_line(error)})") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:
+        # Pillow's decoders report broken files with any of these.
+        raise DataError(f"{path}: corrupt or truncated photo ({_one_line(error)})") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N"):
+        grey = np.asarray(image).astype(np.uint32) // 257
+        return _grey_to_rgb(grey.astype(np.uint8))
+    if image.mode in ("I", "F"):
+        return _grey_to_rgb(_stretch(np.asarray(image)))
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    if has_alpha:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """Map any numbers to uint8; 16-bit data that Pillow widened to int32 keeps its scale."""
+    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(finite.min()), float(finite.max())
+    if values.dtype.kind == "i" and low >= 0 and high <= 65535:
+        return (finite / 257).astype(np.uint8)
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    return np.round((finite - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:160] or type(error).__name__
