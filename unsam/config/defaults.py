@@ -33,6 +33,51 @@ def get_cfg() -> CfgNode:
 
 def _pseudo_masks() -> CfgNode:
     node = CfgNode()
+    # Photos are worked on with their longer side reduced to this; masks come out at full size.
+    node.WORK_SIZE = 512
+    # At most so many masks per photo, the best by score.
+    node.MAX_MASKS = 1000
+    # Masks below this share of the photo are left out.
+    node.MIN_AREA_SHARE = 0.0003
+    # Of two masks with a larger IoU than this, only the one with the better score stays.
+    node.NMS_IOU = 0.95
+    # Least share of a mask that must lie in its parent.
+    node.CONTAINMENT = 0.9
+    # Add the whole photo as the root of all masks; False gives one tree for each object.
+    node.WHOLE_IMAGE = True
+
+    node.REGIONS = CfgNode()
+    # Starting regions (Felzenszwalb and Huttenlocher): scale, smoothing, smallest size in pixels.
+    node.REGIONS.SCALE = 50.0
+    node.REGIONS.SIGMA = 0.6
+    node.REGIONS.MIN_SIZE = 20
+
+    node.FEATURES = CfgNode()
+    # A name in divide_and_conquer/features/build.py; "classical" needs no weights.
+    node.FEATURES.NAME = "classical"
+    # Soft histogram bins per Lab channel and per gradient energy; weight of texture to colour.
+    node.FEATURES.COLOR_BINS = 8
+    node.FEATURES.TEXTURE_BINS = 4
+    node.FEATURES.TEXTURE_WEIGHT = 0.0
+
+    node.EMBEDDING = CfgNode()
+    # "spectral": merge by soft cuts of the region graph; "none": by the features themselves.
+    node.EMBEDDING.NAME = "spectral"
+    # Eigenvectors; edge strength (Lab units) and 1 - cosine at which affinity falls to 1/e.
+    node.EMBEDDING.DIMS = 48
+    node.EMBEDDING.EDGE_SCALE = 6.0
+    node.EMBEDDING.FEATURE_SCALE = 0.15
+
+    node.CONQUER = CfgNode()
+    # Merge while the similarity is at least this; every merge gives a mask. -1 merges all.
+    node.CONQUER.THRESHOLDS = (-1.0,)
+
+    node.DIVIDE = CfgNode()
+    # A name in divide_and_conquer/divide/build.py, or "none".
+    node.DIVIDE.NAME = "ncut"
+    # Cosine above which regions are linked; objects to look for.
+    node.DIVIDE.TAU = 0.15
+    node.DIVIDE.MAX_OBJECTS = 3
     return node
 
 
@@ -48,6 +93,14 @@ def _datasets() -> CfgNode:
 
 def _dataloader() -> CfgNode:
     node = CfgNode()
+    # Processes per rank that make samples; 0 makes them in the training process. Results are equal.
+    node.NUM_WORKERS = 2
+    # Masks of a photo that a sample carries, drawn anew each time; the others are not decoded.
+    node.MAX_MASKS = 64
+    # Draw them evenly over bands of granularity (True), or evenly over masks, most of them fine.
+    node.BALANCE_GRANULARITY = False
+    # Masks with fewer pixels in the sample are dropped.
+    node.MIN_MASK_AREA = 16
     return node
 
 
@@ -58,6 +111,12 @@ def _input() -> CfgNode:
     # RGB mean and standard deviation on the 0 to 255 scale (ImageNet).
     node.PIXEL_MEAN = (123.675, 116.28, 103.53)
     node.PIXEL_STD = (58.395, 57.12, 57.375)
+    # Training: side of the random crop as a share of the photo's; (1.0, 1.0) never crops.
+    node.CROP_SCALE = (0.6, 1.0)
+    # Training: chance of mirroring left and right.
+    node.FLIP_PROBABILITY = 0.5
+    # Training: brightness, contrast and saturation change by up to this share; 0 for none.
+    node.COLOUR_JITTER = 0.3
     return node
 
 
@@ -66,29 +125,165 @@ def _model() -> CfgNode:
     node.META_ARCHITECTURE = "GranularSam"
     # A checkpoint to start from; "" is a random initialisation.
     node.WEIGHTS = ""
+    # Channels of the image embedding and of all prompt tokens.
+    node.EMBED_DIM = 128
+
+    encoder = node.IMAGE_ENCODER = CfgNode()
+    encoder.NAME = "ConvTransformerEncoder"
+    # Channels at stride 2; then channels and residual blocks at strides 4, 8 and 16.
+    encoder.STEM_DIM = 32
+    encoder.STAGE_DIMS = (48, 96, 160)
+    encoder.STAGE_DEPTHS = (1, 2, 2)
+    # Transformer blocks over all cells at stride 16.
+    encoder.NUM_ATTENTION_BLOCKS = 3
+    encoder.NUM_HEADS = 5
+
+    prompt = node.PROMPT_ENCODER = CfgNode()
+    # Hidden channels of the network that reads an earlier mask.
+    prompt.MASK_DIM = 16
+    # Add the image features under a click to its token (SAM does not).
+    prompt.POINT_FEATURES = True
+    # Sines and cosines of the granularity, and the ratio of their extreme frequencies.
+    prompt.FOURIER_DIM = 128
+    prompt.TEMPERATURE = 100.0
+
+    decoder = node.MASK_DECODER = CfgNode()
+    # Blocks of the two-way transformer, heads and hidden width in each.
+    decoder.DEPTH = 2
+    decoder.NUM_HEADS = 4
+    decoder.MLP_DIM = 256
+    # Channels at half and at a quarter of the embedding's stride.
+    decoder.UPSCALE_DIMS = (64, 32)
+
+    clicks = node.CLICKS = CfgNode()
+    # Decoder runs per mask and iteration: the first prompt, then correction clicks.
+    clicks.ROUNDS = 3
+    # The most masks of a photo that an iteration trains on.
+    clicks.MASKS_PER_IMAGE = 16
+    # "uniform" over the masks of a photo, or "balanced" over ten intervals of granularity.
+    clicks.MASK_SAMPLING = "uniform"
+    # Chance that the first click is at the mask's centre rather than anywhere in it.
+    clicks.CENTRE_PROBABILITY = 0.3
+    # Chance that the first prompt is the mask's box, up to a tenth of its size off.
+    clicks.BOX_PROBABILITY = 0.1
     return node
 
 
 def _criterion() -> CfgNode:
     node = CfgNode()
+    # Weights of the losses; each is a mean over masks and over the rounds of clicks.
+    node.FOCAL_WEIGHT = 20.0
+    node.DICE_WEIGHT = 1.0
+    node.QUALITY_WEIGHT = 1.0
+    # Focal loss: weight of the foreground (below 0: none), exponent (0: cross entropy).
+    node.FOCAL_ALPHA = 0.25
+    node.FOCAL_GAMMA = 2.0
+    # Error of the predicted IoU: "l1" or "mse".
+    node.QUALITY_LOSS = "l1"
     return node
 
 
 def _solver() -> CfgNode:
     node = CfgNode()
+    # Optimizer steps of the whole run.
+    node.MAX_ITER = 1000
+    # Seconds of training (loading and steps; not saving, not evaluating) after which the run ends
+    # even if MAX_ITER is not reached, the schedule with it; 0 for no limit. With a limit the
+    # schedule follows the clock, so a resumed run is no longer equal bit for bit.
+    node.MAX_SECONDS = 0.0
+    # Photos of one optimizer step, over all processes: N processes share them, so the same recipe
+    # trains alike on one GPU and on eight.
+    node.BATCH_SIZE = 8
+    # Parts that each process cuts its share into, one after the other, to save memory.
+    node.ACCUMULATE = 1
+    # AdamW: learning rate after warm-up, decay of matrices (never of biases, norms, embeddings).
+    node.BASE_LR = 0.0005
+    node.WEIGHT_DECAY = 0.05
+    node.BETAS = (0.9, 0.999)
+    # Steps of linear warm-up; then half a cosine down to FINAL_LR_RATIO * BASE_LR.
+    node.WARMUP_ITERS = 50
+    node.FINAL_LR_RATIO = 0.01
+    # The gradient is scaled down to this norm; 0 leaves it as it is.
+    node.CLIP_NORM = 1.0
+    # "float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU that has it, else float32.
+    node.PRECISION = "auto"
+    # Steps between two lines of progress and of metrics.jsonl.
+    node.LOG_PERIOD = 20
+    # Steps between two evaluations on DATASETS.TEST; 0 for none during training.
+    node.EVAL_PERIOD = 0
+    # Minutes after which a process that waits for another gives up.
+    node.TIMEOUT_MINUTES = 30.0
     return node
 
 
 def _checkpoint() -> CfgNode:
     node = CfgNode()
+    # Steps between two checkpoints; there is always one at the end and on SIGTERM or Ctrl-C.
+    node.PERIOD = 500
+    # Newest checkpoints to keep; 0 keeps all.
+    node.KEEP = 3
     return node
 
 
 def _inference() -> CfgNode:
     node = CfgNode()
+    # Whole photos: a click at each point of a grid of so many columns and rows ...
+    node.POINTS_PER_SIDE = 24
+    # ... at each of these granularities, unless the caller names others.
+    node.GRANULARITIES = (0.1, 0.3, 0.5, 0.7, 1.0)
+    # Prompts that are decoded at once; bounds memory.
+    node.PROMPTS_PER_BATCH = 192
+    # Least predicted IoU of a mask.
+    node.QUALITY_THRESHOLD = 0.5
+    # Least IoU between the masks at logits over +OFFSET and over -OFFSET; 0 keeps all.
+    node.STABILITY_THRESHOLD = 0.5
+    node.STABILITY_OFFSET = 1.0
+    # Of two masks with a larger IoU the one with less predicted quality goes.
+    node.NMS_THRESHOLD = 0.8
+    # Least area of a mask in cells of the decoder's resolution.
+    node.MIN_CELLS = 1
+    # The most masks of a photo.
+    node.MAX_MASKS = 1000
+    # Masks of photos with a longer side than this are enlarged from it by nearest neighbour.
+    node.MAX_MASK_SIZE = 1024
     return node
 
 
 def _evaluation() -> CfgNode:
     node = CfgNode()
+    # "model", or a segmenter that needs no training: Otsu, Felzenszwalb, Slic.
+    node.SEGMENTER = "model"
+    # AverageRecallEvaluator (whole image), InteractiveEvaluator (clicks; the model only).
+    node.EVALUATORS = ("AverageRecallEvaluator",)
+    # Only the first so many photos of each test set; 0 takes all.
+    node.MAX_IMAGES = 0
+    # Granularities of the whole-image masks; empty leaves the choice to the segmenter.
+    node.GRANULARITY = ()
+    # Limits on the masks per photo, ascending; AP and the numbers by size are at the last.
+    node.MAX_DETECTIONS = (1, 10, 100, 1000)
+    node.INTERACTIVE = CfgNode()
+    # Each of these gets numbers of its own (noc80@g0.3, ...).
+    node.INTERACTIVE.GRANULARITIES = (0.3, 0.5, 1.0)
+    # The best of these for each object gives the oracle_ numbers, which look at the truth.
+    node.INTERACTIVE.ORACLE_GRANULARITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    # IoUs to reach; clicking stops at the largest.
+    node.INTERACTIVE.TARGETS = (0.8, 0.85, 0.9)
+    node.INTERACTIVE.MAX_CLICKS = 20
+    # Objects per photo, 0 for all; chosen by a hash of the mask and SEED, not by order.
+    node.INTERACTIVE.MAX_OBJECTS = 10
+    node.INTERACTIVE.SEED = 0
+    # Smaller objects, in pixels, are left out.
+    node.INTERACTIVE.MIN_AREA = 100
+    # Prompts per call of the mask decoder.
+    node.INTERACTIVE.BATCH_SIZE = 64
+    node.BASELINES = CfgNode()
+    # Most masks per photo; the largest are kept.
+    node.BASELINES.MAX_MASKS = 1000
+    node.BASELINES.FELZENSZWALB_SCALES = (30.0, 60.0, 120.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0)
+    # Width of the smoothing before, in pixels, and the smallest region, in pixels.
+    node.BASELINES.FELZENSZWALB_SIGMA = 0.8
+    node.BASELINES.FELZENSZWALB_MIN_SIZE = 50
+    node.BASELINES.SLIC_SEGMENTS = (5, 10, 20, 40, 80, 160, 320)
+    # Weight of distance against colour.
+    node.BASELINES.SLIC_COMPACTNESS = 10.0
     return node
