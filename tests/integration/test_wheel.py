@@ -23,9 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (*keep, "LICENSE"):
         target = root / "source" / name
         if (repository / name).is_dir():
-            shutil.copytree(
-                repository / name, target, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(repository / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(repository / name, target)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(root)]

@@ -48,10 +48,10 @@ def benchmark_masks() -> dict[str, Any]:
 
 def hierarchy_of_photo() -> Any:
     """Return a `MaskSet` of 1,000 nested masks of a photo (of UNSAM_DATA, else scikit-image's)."""
-    from divide_and_conquer.conquer import merge_regions
     from skimage import data
     from skimage.segmentation import slic
 
+    from divide_and_conquer.conquer import merge_regions
     from unsam.structures import RegionTree, read_photo
 
     root = Path(os.environ.get("UNSAM_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -1,0 +1,1 @@
+"""Saving, finding and loading checkpoints. Import the modules: atomic needs no torch."""

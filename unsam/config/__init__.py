@@ -3,10 +3,12 @@
 from unsam.config.defaults import get_cfg
 from unsam.config.loading import (
     apply_overrides,
+    config_text,
     configs_root,
     find_config,
     list_configs,
     load_config,
+    load_config_text,
     save_config,
 )
 from unsam.config.registry import Registry, nearest
@@ -14,11 +16,13 @@ from unsam.config.registry import Registry, nearest
 __all__ = [
     "Registry",
     "apply_overrides",
+    "config_text",
     "configs_root",
     "find_config",
     "get_cfg",
     "list_configs",
     "load_config",
+    "load_config_text",
     "nearest",
     "save_config",
 ]

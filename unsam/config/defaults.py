@@ -38,17 +38,18 @@ def _pseudo_masks() -> CfgNode:
     # At most so many masks per photo, the best by score.
     node.MAX_MASKS = 1000
     # Masks below this share of the photo are left out.
-    node.MIN_AREA_SHARE = 0.0003
+    node.MIN_AREA_SHARE = 0.0004
     # Of two masks with a larger IoU than this, only the one with the better score stays.
-    node.NMS_IOU = 0.95
+    node.NMS_IOU = 0.9
     # Least share of a mask that must lie in its parent.
     node.CONTAINMENT = 0.9
     # Add the whole photo as the root of all masks; False gives one tree for each object.
     node.WHOLE_IMAGE = True
 
     node.REGIONS = CfgNode()
-    # Starting regions (Felzenszwalb and Huttenlocher): scale, smoothing, smallest size in pixels.
-    node.REGIONS.SCALE = 50.0
+    # Starting regions (Felzenszwalb and Huttenlocher): scales, fine to coarse, one hierarchy for
+    # each, pooled; smoothing; smallest size in pixels.
+    node.REGIONS.SCALES = (50.0, 150.0)
     node.REGIONS.SIGMA = 0.6
     node.REGIONS.MIN_SIZE = 20
 
@@ -56,7 +57,7 @@ def _pseudo_masks() -> CfgNode:
     # A name in divide_and_conquer/features/build.py; "classical" needs no weights.
     node.FEATURES.NAME = "classical"
     # Soft histogram bins per Lab channel and per gradient energy; weight of texture to colour.
-    node.FEATURES.COLOR_BINS = 8
+    node.FEATURES.COLOR_BINS = 16
     node.FEATURES.TEXTURE_BINS = 4
     node.FEATURES.TEXTURE_WEIGHT = 0.0
 
@@ -65,7 +66,7 @@ def _pseudo_masks() -> CfgNode:
     node.EMBEDDING.NAME = "spectral"
     # Eigenvectors; edge strength (Lab units) and 1 - cosine at which affinity falls to 1/e.
     node.EMBEDDING.DIMS = 48
-    node.EMBEDDING.EDGE_SCALE = 6.0
+    node.EMBEDDING.EDGE_SCALE = 10.0
     node.EMBEDDING.FEATURE_SCALE = 0.15
 
     node.CONQUER = CfgNode()
@@ -143,6 +144,8 @@ def _model() -> CfgNode:
     prompt.MASK_DIM = 16
     # Add the image features under a click to its token (SAM does not).
     prompt.POINT_FEATURES = True
+    # Paint clicks and boxes on the image embedding as well (SAM does not).
+    prompt.CLICK_MAPS = True
     # Sines and cosines of the granularity, and the ratio of their extreme frequencies.
     prompt.FOURIER_DIM = 128
     prompt.TEMPERATURE = 100.0
@@ -251,8 +254,10 @@ def _inference() -> CfgNode:
 
 def _evaluation() -> CfgNode:
     node = CfgNode()
-    # "model", or a segmenter that needs no training: Otsu, Felzenszwalb, Slic.
+    # "model", or a segmenter that needs no training: Otsu, Felzenszwalb, Slic, StoredMasks.
     node.SEGMENTER = "model"
+    # For StoredMasks: the dataset whose masks are evaluated, such as a folder of pseudo masks.
+    node.STORED_MASKS = ""
     # AverageRecallEvaluator (whole image), InteractiveEvaluator (clicks; the model only).
     node.EVALUATORS = ("AverageRecallEvaluator",)
     # Only the first so many photos of each test set; 0 takes all.

@@ -97,8 +97,34 @@ def apply_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
 
 def save_config(cfg: CfgNode, path: str | os.PathLike[str]) -> None:
     """Write the whole config as YAML, atomically; `load_config` of that file gives an equal one."""
-    plain = _to_plain(cfg)
-    write_text_atomic(path, yaml.safe_dump(plain, sort_keys=False, default_flow_style=None))
+    write_text_atomic(path, config_text(cfg))
+
+
+def config_text(cfg: CfgNode) -> str:
+    """Return the whole config as YAML; `load_config_text` gives an equal one."""
+    return yaml.safe_dump(_to_plain(cfg), sort_keys=False, default_flow_style=None)
+
+
+def load_config_text(text: str, source: str) -> CfgNode:
+    """Return the defaults, changed by YAML text without ``_BASE_``, frozen.
+
+    Args:
+        text: as of `config_text`.
+        source: where the text comes from, for errors.
+
+    Raises:
+        ConfigError: unreadable YAML, unknown key or wrong type.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: its config is not readable as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: its config has no keys and values")
+    cfg = get_cfg()
+    _merge(cfg, values, source, ())
+    cfg.freeze()
+    return cfg
 
 
 class _Literal(str):

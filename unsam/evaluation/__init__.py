@@ -7,6 +7,7 @@ from unsam.evaluation.evaluation_loop import evaluate, evaluate_dataset
 from unsam.evaluation.evaluator import Evaluator
 from unsam.evaluation.interactive import InteractiveEvaluator
 from unsam.evaluation.results import format_results, format_table, write_results
+from unsam.evaluation.stored_masks import StoredMasks
 
 __all__ = [
     "EVALUATORS",
@@ -17,6 +18,7 @@ __all__ = [
     "InteractiveEvaluator",
     "Otsu",
     "Slic",
+    "StoredMasks",
     "build_evaluator",
     "build_segmenter",
     "evaluate",

@@ -15,6 +15,7 @@ from unsam.evaluation.build import build_evaluator, build_segmenter
 from unsam.evaluation.evaluator import Evaluator, raise_on_every_rank, rank_and_world
 from unsam.evaluation.interactive import PromptSegmenter
 from unsam.evaluation.results import Results
+from unsam.evaluation.stored_masks import StoredMasks
 from unsam.structures import MaskSet, read_photo
 
 MODEL = "model"
@@ -135,6 +136,9 @@ def _evaluate_photo(
         )
     sample = {"image": image, "image_id": record.image_id, "file_name": record.file_name}
     if not all(evaluator.drives_segmenter for evaluator in evaluators):
-        masks = segmenter.generate(image, granularity=granularity)
+        if isinstance(segmenter, StoredMasks):
+            masks = segmenter.masks_of(record)
+        else:
+            masks = segmenter.generate(image, granularity=granularity)
     for evaluator in evaluators:
         evaluator.process([sample], segmenter if evaluator.drives_segmenter else [masks])

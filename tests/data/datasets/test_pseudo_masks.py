@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unsam.data import get_dataset
+from unsam.data.datasets.pseudo_masks import split_pseudo_masks
 from unsam.errors import DataError
 from unsam.structures import MaskSet
 
@@ -94,3 +95,24 @@ def test_masks_of_another_photo(folder: Path) -> None:
     (folder / "a/b.jpg.json").write_text(json.dumps(other.to_sa1b("a/b.jpg")))
     with pytest.raises(DataError, match=r"masks of size \(2, 2\), photo of \(6, 9\)"):
         records[0].masks()
+
+
+def test_a_split_is_two_datasets_over_the_same_files(folder: Path, tmp_path: Path) -> None:
+    train, held_out = split_pseudo_masks(folder, tmp_path / "t", tmp_path / "h", 0.5, seed=3)
+    sides = [get_dataset(str(side)) for side in (train, held_out)]
+    names = [record.file_name for side in sides for record in side]
+    assert sorted(names) == [record.file_name for record in get_dataset(str(folder))]
+    assert all(len(side) == 1 for side in sides)
+    for (record,) in sides:
+        assert record.masks() == masks([record.file_name.endswith(n) for n in NAMES].index(True))
+    again = split_pseudo_masks(folder, tmp_path / "t2", tmp_path / "h2", 0.5, seed=3)
+    assert [r.file_name for r in get_dataset(str(again[0]))] == [sides[0][0].file_name]
+
+
+def test_one_photo_cannot_be_split(folder: Path, tmp_path: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["images"][NAMES[0]]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="1 photos with masks; at least 2"):
+        split_pseudo_masks(folder, tmp_path / "t", tmp_path / "h", 0.2)

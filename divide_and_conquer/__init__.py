@@ -1,0 +1,1 @@
+"""Photos to pseudo masks, without labels: divide into objects, conquer by merging regions."""

@@ -1,0 +1,1 @@
+"""Ways to find whole objects in one photo, behind one registry."""

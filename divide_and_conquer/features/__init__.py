@@ -1,0 +1,1 @@
+"""Features of a photo's pixels or patches, and their pooling into regions."""

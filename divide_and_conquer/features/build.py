@@ -1,0 +1,36 @@
+"""The registry of feature extractors and its builder."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from fvcore.common.config import CfgNode
+
+from divide_and_conquer.features.classical import ClassicalFeatures
+from unsam.config.registry import Registry
+
+
+class FeatureExtractor(Protocol):
+    """Anything that turns a photo into features."""
+
+    def __call__(self, photo: np.ndarray) -> np.ndarray:
+        """Return ``float32 [h, w, D]`` for a photo ``uint8 [H, W, 3]`` (RGB).
+
+        The grid covers the whole photo; one cell per pixel, or one per patch.
+        """
+        ...
+
+
+FEATURES = Registry("FEATURES")
+
+
+@FEATURES.register()
+def classical(cfg: CfgNode) -> ClassicalFeatures:
+    """Colour, texture and gradient statistics; no weights."""
+    return ClassicalFeatures.from_config(cfg)
+
+
+def build_features(cfg: CfgNode) -> FeatureExtractor:
+    """Build the extractor that PSEUDO_MASKS.FEATURES.NAME selects."""
+    return FEATURES.get(cfg.PSEUDO_MASKS.FEATURES.NAME)(cfg)

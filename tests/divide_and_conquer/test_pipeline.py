@@ -1,0 +1,149 @@
+"""One photo to a set of nested masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from divide_and_conquer.pipeline import PseudoMasker
+from unsam.config import get_cfg
+from unsam.errors import ConfigError
+from unsam.structures import MaskSet, read_photo
+
+
+@pytest.fixture(scope="module")
+def masker():
+    return PseudoMasker.from_config(get_cfg())
+
+
+@pytest.fixture(scope="module")
+def photo(data_root):
+    return read_photo(sorted((data_root / "bsds500/images/val").iterdir())[3])
+
+
+@pytest.fixture(scope="module")
+def masks(masker, photo):
+    return masker(photo)
+
+
+def synthetic(size=96):
+    image = np.full((size, size, 3), (40, 90, 40), np.uint8)
+    image[20:70, 20:70] = (200, 60, 50)
+    image[30:45, 30:45] = (230, 220, 90)
+    return image
+
+
+def test_fields_of_a_real_photo(masks, photo):
+    assert masks.size == photo.shape[:2]
+    assert 50 < len(masks) <= 1000
+    assert set(masks.source) == {"divide", "conquer"}
+    assert (np.diff(masks.areas) <= 0).all()
+    assert masks.score.min() > 0
+    assert masks.score.max() <= 1
+    assert masks.areas[0] == photo.shape[0] * photo.shape[1]
+    assert masks.granularity[0] == 1
+    assert masks.granularity.min() < 0.15
+
+
+def test_parts_lie_in_their_parents(masks):
+    child = np.flatnonzero(masks.parent >= 0)
+    assert len(child) == len(masks) - 1
+    parent = masks.parent[child]
+    assert masks.containment()[child, parent].min() >= 0.9
+    assert (masks.areas[parent] >= masks.areas[child]).all()
+    assert (masks.granularity[parent] >= masks.granularity[child]).all()
+
+
+def test_no_near_copies(masks):
+    iou = masks.iou()
+    np.fill_diagonal(iou, 0)
+    assert iou.max() <= get_cfg().PSEUDO_MASKS.NMS_IOU
+
+
+def test_same_photo_same_masks(masks, photo):
+    assert PseudoMasker.from_config(get_cfg())(photo) == masks
+
+
+def test_objects_of_a_drawing_are_found_exactly(masker):
+    image = synthetic()
+    masks = masker(image)
+    for color in ((200, 60, 50), (230, 220, 90)):
+        inside = (image == color).all(axis=2)
+        if color == (200, 60, 50):
+            inside[30:45, 30:45] = True
+        overlap = masks.iou(MaskSet.from_masks(inside[None]))
+        assert overlap.max() > 0.9
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 300), (7, 5), (3, 2000)])
+def test_tiny_and_thin_photos(masker, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    masks = masker(image)
+    assert masks.size == size
+    assert masks.areas[0] == size[0] * size[1]
+    assert masks.areas.min() >= 1
+
+
+@pytest.mark.parametrize("value", [0, 127, 255])
+def test_a_constant_photo_is_one_mask(masker, value):
+    masks = masker(np.full((60, 80, 3), value, np.uint8))
+    assert len(masks) == 1
+    assert masks.areas.tolist() == [4800]
+    assert masks.granularity.tolist() == [1]
+
+
+def test_a_large_photo_gives_masks_at_full_size(masker):
+    masks = masker(np.kron(synthetic(), np.ones((20, 25, 1), np.uint8)))
+    assert masks.size == (1920, 2400)
+    inside = np.zeros((1920, 2400), bool)
+    inside[400:1400, 500:1750] = True
+    assert masks.iou(MaskSet.from_masks(inside[None])).max() > 0.9
+
+
+def test_limits_from_the_config(photo):
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.MAX_MASKS = 20
+    cfg.PSEUDO_MASKS.MIN_AREA_SHARE = 0.01
+    masks = PseudoMasker.from_config(cfg)(photo)
+    assert len(masks) == 20
+    assert masks.areas.min() >= 0.01 * photo.shape[0] * photo.shape[1] - 1
+
+
+def test_without_the_whole_image_objects_are_roots(photo):
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.WHOLE_IMAGE = False
+    cfg.PSEUDO_MASKS.CONQUER.THRESHOLDS = (0.9, 0.5)
+    masks = PseudoMasker.from_config(cfg)(photo)
+    roots = masks.parent < 0
+    assert roots.sum() > 1
+    assert (masks.granularity[roots] == 1).all()
+
+
+def test_merging_by_the_features_themselves(photo):
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.EMBEDDING.NAME = "none"
+    assert len(PseudoMasker.from_config(cfg)(photo)) > 50
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        (["PSEUDO_MASKS.EMBEDDING.NAME", "spectra"], "spectral"),
+        (["PSEUDO_MASKS.WORK_SIZE", 0], "WORK_SIZE"),
+        (["PSEUDO_MASKS.FEATURES.NAME", "dino"], "classical"),
+        (["PSEUDO_MASKS.DIVIDE.NAME", "cutler"], "ncut"),
+    ],
+)
+def test_wrong_settings(keys, match):
+    cfg = get_cfg()
+    cfg.merge_from_list(keys)
+    with pytest.raises(ConfigError, match=match):
+        PseudoMasker.from_config(cfg)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_not_a_photo(masker, array):
+    with pytest.raises(ValueError, match="uint8"):
+        masker(array)

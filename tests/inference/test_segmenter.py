@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.modeling.conftest import tiny_cfg
+from unsam.checkpoint.checkpointer import save_weights
+from unsam.errors import CheckpointError, ConfigError
+from unsam.inference import Segmenter
+from unsam.modeling import META_ARCHITECTURES
+from unsam.structures import MaskSet, RegionTree, read_photo
+
+
+@pytest.fixture
+def segmenter() -> Segmenter:
+    torch.manual_seed(0)
+    return Segmenter.from_config(tiny_cfg())
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (60, 100, 3), dtype=np.uint8)
+
+
+def test_prediction_has_one_answer_per_granularity(segmenter, photo):
+    segmenter.set_image(photo)
+    answer = segmenter.predict(points=[[20, 30], [90, 5]], labels=[1, 0], granularity=[0.1, 0.5, 1])
+    assert answer.masks.shape == (3, 60, 100)
+    assert answer.masks.dtype == bool
+    assert answer.quality.shape == (3,)
+    assert ((answer.quality >= 0) & (answer.quality <= 1)).all()
+    np.testing.assert_allclose(answer.granularity, [0.1, 0.5, 1])
+    assert answer.logits.shape[0] == 3
+    single = segmenter.predict(points=[[20, 30], [90, 5]], labels=[1, 0], granularity=np.float32(0.5))
+    np.testing.assert_allclose(single.logits[0], answer.logits[1], atol=1e-4)
+
+
+def test_every_kind_of_prompt_works_alone_and_together(segmenter, photo):
+    segmenter.set_image(photo)
+    logits = segmenter.predict(points=[[20, 30]], granularity=[0.2, 1]).logits
+    for prompt in (
+        {"points": [[20, 30]]},
+        {"box": (10, 10, 50, 40)},
+        {"mask": logits[0]},
+        {"mask": logits, "granularity": [0.2, 1]},
+        {"points": [[20, 30]], "labels": [0], "box": (0, 0, 100, 60), "mask": logits[:1]},
+    ):
+        assert segmenter.predict(**prompt).masks.shape[1:] == (60, 100)
+
+
+def test_batch_equals_single_prompts_and_ignores_padding(segmenter, photo):
+    segmenter.set_image(photo)
+    points = np.array([[[20, 30], [50, 7]], [[99, 59], [-1, -1]]], np.float32)
+    labels = np.array([[1, 0], [1, -1]])
+    masks, quality, logits = segmenter.predict_batch(
+        points=points, labels=labels, granularity=np.array([0.3, 0.8], np.float32)
+    )
+    first = segmenter.predict(points=points[0], labels=labels[0], granularity=0.3)
+    second = segmenter.predict(points=points[1, :1], labels=[1], granularity=0.8)
+    for index, single in enumerate((first, second)):
+        np.testing.assert_allclose(logits[index].numpy(), single.logits[0], atol=1e-4)
+        np.testing.assert_allclose(quality[index].item(), single.quality[0], atol=1e-5)
+    again, _, _ = segmenter.predict_batch(points, labels, logits, 0.5)
+    assert again.shape == masks.shape == (2, 60, 100)
+
+
+def test_the_encoder_runs_once_per_photo(segmenter, photo, monkeypatch):
+    calls = []
+    encode = segmenter.model.image_encoder.forward
+
+    def counted(*arguments):
+        calls.append(1)
+        return encode(*arguments)
+
+    monkeypatch.setattr(segmenter.model.image_encoder, "forward", counted)
+    segmenter.generate(photo, granularity=[0.1, 0.2, 0.4, 0.8, 1.0])
+    assert len(calls) == 1
+    segmenter.set_image(photo)
+    for value in (0.1, 0.5, 1.0):
+        segmenter.predict(points=[[5, 5]], granularity=[value, 1.0])
+        segmenter.generate(granularity=value)
+    segmenter.hierarchy()
+    assert len(calls) == 2
+
+
+def test_generate_and_hierarchy(segmenter, photo):
+    masks = segmenter.generate(photo, granularity=0.4)
+    assert isinstance(masks, MaskSet)
+    assert masks.size == (60, 100)
+    assert len(masks) > 0
+    assert (masks.granularity == np.float32(0.4)).all()
+    assert (masks.source == "model").all()
+    listed = segmenter.model.automatic.granularities
+    assert segmenter.generate(photo) == segmenter.generate(photo, listed)
+    tree = segmenter.hierarchy(photo)
+    assert isinstance(tree, RegionTree)
+    assert tree.cut(0.5).shape == (60, 100)
+
+
+def test_results_are_deterministic_and_leave_the_set_photo_alone(segmenter, photo):
+    segmenter.set_image(photo)
+    before = segmenter.predict(points=[[3, 3]])
+    assert segmenter.generate(photo[::-1].copy()) == segmenter.generate(photo[::-1].copy())
+    after = segmenter.predict(points=[[3, 3]])
+    np.testing.assert_array_equal(before.logits, after.logits)
+    assert segmenter.generate() == segmenter.generate(photo)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (257, 1), (700, 900)])
+def test_photos_of_any_size(segmenter, size):
+    photo = np.full((*size, 3), 127, np.uint8)
+    segmenter.set_image(photo)
+    answer = segmenter.predict(points=[[size[1] - 1, size[0] - 1]], granularity=[0.1, 1.0])
+    assert answer.masks.shape == (2, *size)
+    assert segmenter.generate().size == size
+
+
+def test_real_photo(segmenter, data_root):
+    path = sorted((data_root / "bsds500" / "images" / "val").glob("*.jpg"))[0]
+    photo = read_photo(path)
+    assert segmenter.generate(photo).size == photo.shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"granularity": 0.05}, r"granularity is in \[0.1, 1\].*got 0.05"),
+        ({"granularity": [0.5, 1.5]}, r"granularity is in \[0.1, 1\].*got 1.5"),
+        ({"granularity": float("nan")}, "got nan"),
+        ({"granularity": []}, "got none"),
+        ({"points": [[100, 5]]}, r"point \(100, 5\) is outside the image of 100x60"),
+        ({"points": [[5, -1]]}, "outside the image"),
+        ({"points": [[float("nan"), 3]]}, "outside the image"),
+        ({"points": [5, 5]}, r"points are \[K, 2\]"),
+        ({"points": [[[5, 5]]]}, "predict_batch takes many"),
+        ({"labels": [1, 0]}, "labels need one entry per point"),
+        ({"labels": [2]}, "labels are 1"),
+        ({"labels": [-1]}, "labels are 1"),
+        ({"points": None}, "nothing to segment; pass points, a box or a mask"),
+        ({"points": None, "labels": [1]}, "pass points too"),
+        ({"box": (10, 10, 10, 40)}, "has no area"),
+        ({"box": (10, 10, 101, 40)}, "reaches outside the image of 100x60"),
+        ({"box": (10, 10, 40)}, "box is"),
+        ({"mask": np.zeros((7, 7))}, r"logits of an earlier answer.*got \(7, 7\)"),
+        ({"mask": np.zeros((2, 12, 16))}, "logits of an earlier answer"),
+    ],
+)
+def test_wrong_prompts_say_what_to_do(segmenter, photo, arguments, message):
+    segmenter.set_image(photo)
+    with pytest.raises(ValueError, match=message):
+        segmenter.predict(**({"points": [[5, 5]]} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"image is \[H, W, 3\].*got \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"image is \[H, W, 3\]"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+        (np.zeros((4, 4, 3), np.float32), "uint8 from 0 to 255, got float32"),
+        ("photo.jpg", "read_photo reads one"),
+    ],
+)
+def test_wrong_photos_say_what_to_do(segmenter, image, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter.set_image(image)
+    with pytest.raises(ValueError, match=message):
+        segmenter.generate(image)
+
+
+def test_wrong_batches_and_no_photo(segmenter, photo):
+    for call in (
+        lambda: segmenter.predict(points=[[1, 1]]),
+        lambda: segmenter.predict_batch([[[1, 1]]], [[1]]),
+        segmenter.generate,
+        segmenter.hierarchy,
+    ):
+        with pytest.raises(ValueError, match=r"call set_image\(image\) first"):
+            call()
+    with pytest.raises(ValueError, match=r"granularity is in \[0.1, 1\]"):
+        segmenter.generate(photo, granularity=2)
+    segmenter.set_image(photo)
+    with pytest.raises(ValueError, match=r"points are \[P, K, 2\]"):
+        segmenter.predict_batch([[1, 1]], [1])
+    with pytest.raises(ValueError, match="one value for each of 1 prompts"):
+        segmenter.predict_batch([[[1, 1]]], [[1]], None, [0.1, 0.2])
+
+
+def test_checkpoint_round_trip_and_its_errors(segmenter, photo, tmp_path):
+    cfg = tiny_cfg()
+    path = tmp_path / "model.safetensors"
+    save_weights(segmenter.model, path, cfg.dump())
+    loaded = Segmenter.from_checkpoint(path)
+    assert loaded.generate(photo) == segmenter.generate(photo)
+    cfg.MODEL.WEIGHTS = str(path)
+    assert Segmenter.from_config(cfg).generate(photo) == segmenter.generate(photo)
+    cfg.MODEL.EMBED_DIM = 16
+    with pytest.raises(CheckpointError):
+        Segmenter.from_config(cfg)
+    with pytest.raises(CheckpointError):
+        Segmenter.from_checkpoint(tmp_path / "missing.pth")
+
+
+def test_a_model_without_prompts_is_refused(monkeypatch):
+    class Other(torch.nn.Module):
+        @classmethod
+        def from_config(cls, cfg):
+            return {}
+
+    monkeypatch.setitem(META_ARCHITECTURES._obj_map, "Other", Other)
+    cfg = tiny_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "Other"
+    with pytest.raises(ConfigError, match="takes no prompts"):
+        Segmenter.from_config(cfg)

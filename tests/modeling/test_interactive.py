@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unsam.modeling.interactive import (
+    TrainingClicks,
+    choose_masks,
+    correction_clicks,
+    first_prompts,
+)
+from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE
+
+
+def _rectangles() -> tuple[torch.Tensor, torch.Tensor]:
+    masks = torch.zeros(3, 32, 48, dtype=torch.bool)
+    masks[0, 4:20, 8:40] = True
+    masks[1, :, :8] = True
+    masks[2, 31, 47] = True  # one pixel: too small for the coarse grid
+    cells = torch.nn.functional.avg_pool2d(masks[:, None].float(), 4)[:, 0]
+    return masks, cells
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.5, 1.0])
+def test_first_clicks_lie_in_the_mask(centre):
+    torch.manual_seed(0)
+    masks, cells = _rectangles()
+    for _ in range(20):
+        points, labels = first_prompts(masks, cells, 4, centre, 0.0)
+        assert labels.tolist() == [[POSITIVE, PADDING]] * 3
+        column, row = points[:, 0].floor().long().unbind(1)
+        assert masks[torch.arange(3), row, column].all()
+
+
+def test_centre_clicks_keep_away_from_the_edge():
+    torch.manual_seed(0)
+    masks, cells = _rectangles()
+    points, _ = first_prompts(masks, cells, 4, 1.0, 0.0)
+    x, y = points[0, 0].tolist()
+    assert 8 <= y <= 16
+    assert 12 <= x <= 36
+
+
+def test_uniform_clicks_reach_every_pixel():
+    torch.manual_seed(0)
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[0, 2:4, 5:8] = True
+    points, _ = first_prompts(mask.expand(600, -1, -1), mask.expand(600, -1, -1).float(), 1, 0, 0)
+    hits = torch.zeros(8, 8)
+    for x, y in points[:, 0].long().tolist():
+        hits[y, x] += 1
+    assert hits[~mask[0]].sum() == 0
+    assert hits[mask[0]].min() > 50
+
+
+def test_boxes_are_about_the_masks_extent():
+    torch.manual_seed(0)
+    masks, cells = _rectangles()
+    points, labels = first_prompts(masks[:1], cells[:1], 4, 0.0, 1.0)
+    assert labels.tolist() == [[BOX_FIRST, BOX_LAST]]
+    size = torch.tensor([32.0, 16.0])
+    error = (points[0] - torch.tensor([[8.0, 4.0], [40.0, 20.0]])).abs() / size
+    assert error.max() <= 0.2 + 1e-6
+
+
+def test_corrections_tell_missed_from_spilled():
+    torch.manual_seed(0)
+    masks, cells = _rectangles()
+    inside = torch.ones_like(cells, dtype=torch.bool)
+    missed, labels = correction_clicks(torch.full_like(cells, -1.0), cells, inside, 4)
+    assert labels[:2, 0].tolist() == [POSITIVE, POSITIVE]
+    column, row = missed[:2, 0].floor().long().unbind(1)
+    assert masks[torch.arange(2), row, column].all()
+    spilled, labels = correction_clicks(torch.full_like(cells, 1.0), cells, inside, 4)
+    assert labels[:2, 0].tolist() == [NEGATIVE, NEGATIVE]
+    column, row = spilled[:2, 0].floor().long().unbind(1)
+    assert not masks[torch.arange(2), row, column].any()
+
+
+def test_nothing_to_correct_is_padding_and_padding_is_never_clicked():
+    _, cells = _rectangles()
+    inside = torch.ones_like(cells, dtype=torch.bool)
+    right = torch.where(cells > 0.5, 1.0, -1.0)
+    assert correction_clicks(right, cells, inside, 4)[1].tolist() == [[PADDING]] * 3
+    inside[:, :, 3:] = False
+    points, labels = correction_clicks(torch.full_like(cells, 1.0), cells, inside, 4)
+    assert (points[labels != PADDING][:, 0] < 12).all()
+
+
+def test_draws_depend_on_the_global_generator_alone():
+    masks, cells = _rectangles()
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        drawn.append(first_prompts(masks, cells, 4, 0.5, 0.5))
+    for first, second in zip(*drawn, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_balanced_choice_prefers_rare_granularities():
+    torch.manual_seed(0)
+    granularity = torch.cat((torch.full((96,), 0.15), torch.tensor([0.45, 0.65, 0.85, 1.0])))
+    rare = [(choose_masks(granularity, 8, "balanced") >= 96).sum().item() for _ in range(50)]
+    uniform = [(choose_masks(granularity, 8, "uniform") >= 96).sum().item() for _ in range(50)]
+    assert sum(rare) / 50 > 2.5
+    assert sum(uniform) / 50 < 1.0
+    chosen = choose_masks(granularity, 8, "balanced")
+    assert chosen.unique().numel() == 8
+    assert choose_masks(granularity[:5], 8, "uniform").tolist() == [0, 1, 2, 3, 4]
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="'uniform' or 'balanced', got 'fair'"):
+        TrainingClicks(mask_sampling="fair")
+    with pytest.raises(ValueError, match="at least 1"):
+        TrainingClicks(rounds=0)

@@ -1,0 +1,168 @@
+"""The training loader: micro-batches in the order of the sampler, made by worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from torch.utils.data import DataLoader
+
+from unsam.data.mapper import Record, Sample, TrainingDataset, TrainingMapper
+from unsam.data.sampler import ResumableSampler
+from unsam.errors import ConfigError, DataError, TrainingError
+
+
+class TrainLoader:
+    """Endless iterator over micro-batches, which are lists of samples on `device`.
+
+    Masks travel from the workers as bits, an eighth of the bytes: that keeps within the 64 MB of
+    shared memory that containers have by default, and the copy to a GPU short. They are unpacked
+    on the device.
+
+    Args:
+        dataset: gives a sample or a `DataError` for each key.
+        sampler: gives the keys of each micro-batch.
+        num_workers: processes that make samples; 0 makes them in this one, with the same result.
+        device: where the tensors of the samples go.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingDataset,
+        sampler: ResumableSampler,
+        *,
+        num_workers: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        self._device = device or torch.device("cpu")
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=num_workers,
+            collate_fn=_collate,
+            worker_init_fn=_init_worker,
+            pin_memory=self._device.type == "cuda",
+            # Its own generator: the loader must not draw from the one that training uses.
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Generator[list[Sample], None, None]:
+        """Yield micro-batches without end; closing the generator ends the workers.
+
+        Raises:
+            DataError: a photo or its masks could not be read.
+            TrainingError: a worker process died.
+        """
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise TrainingError(
+                    f"a data loading process died ({' '.join(str(error).split())[:200]}); if "
+                    "memory ran out, lower DATALOADER.NUM_WORKERS"
+                ) from error
+            if isinstance(batch, DataError):
+                raise batch
+            yield [_unpack(sample, self._device) for sample in batch]
+
+
+def build_train_loader(
+    cfg: CfgNode,
+    records: Sequence[Record],
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    start: int = 0,
+    device: torch.device | None = None,
+) -> TrainLoader:
+    """Return the loader of one rank for the samples from `start` on.
+
+    Args:
+        cfg: the config; reads ``INPUT``, ``DATALOADER``, ``SOLVER`` and ``SEED``.
+        records: all photos of the training set, the same in every rank.
+        rank: this process.
+        world_size: number of processes.
+        start: samples of the run seen before, over all ranks.
+        device: where the samples go.
+
+    Raises:
+        ConfigError: no photo, or a batch size that cannot be dealt out.
+    """
+    if not records:
+        raise ConfigError(
+            "DATASETS.TRAIN holds no photo; name a folder of pseudo masks "
+            "(unsam pseudo-masks makes one), a data set or a COCO-style JSON file"
+        )
+    sampler = ResumableSampler(
+        len(records),
+        cfg.SOLVER.BATCH_SIZE,
+        seed=cfg.SEED,
+        rank=rank,
+        world_size=world_size,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        start=start,
+    )
+    return TrainLoader(
+        TrainingDataset(records, TrainingMapper.from_config(cfg)),
+        sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        device=device,
+    )
+
+
+def _collate(samples: list[Sample | DataError]) -> list[Sample] | DataError:
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    return [_pack(sample) for sample in samples if not isinstance(sample, DataError)]
+
+
+def _pack(sample: Sample) -> Sample:
+    bits = np.packbits(sample["masks"].numpy(), axis=-1, bitorder="little")
+    return sample | {"masks": torch.from_numpy(bits)}
+
+
+def _unpack(sample: Sample, device: torch.device) -> Sample:
+    moved = {
+        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in sample.items()
+    }
+    bits, width = moved["masks"], moved["image"].shape[-1]
+    if device.type == "cpu":
+        dense = np.unpackbits(bits.numpy(), axis=-1, count=width, bitorder="little")
+        moved["masks"] = torch.from_numpy(dense.view(bool))
+    else:
+        places = torch.arange(8, dtype=torch.uint8, device=device)
+        spread = (bits[..., None] >> places) & 1
+        moved["masks"] = spread.flatten(-2)[..., :width].bool()
+    return moved
+
+
+def _init_worker(worker_id: int) -> None:
+    """Leave signals to the main process, which ends its workers itself; no threads of OpenCV.
+
+    Ctrl-C and a scheduler's SIGTERM reach every process of a job; a worker that died of them
+    would take the checkpoint on interruption with it. An orphaned worker ends by itself.
+    """
+    del worker_id
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_parent(parent: int) -> None:
+    """Take SIGTERM from the process `parent` only."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,0 +1,137 @@
+"""The trainer of a config: its data, model, optimizer and hooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from unsam.checkpoint.checkpointer import Checkpointer
+from unsam.config import config_text
+from unsam.data import get_dataset
+from unsam.data.loader import TrainLoader, build_train_loader
+from unsam.engine import distributed, random_state
+from unsam.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook
+from unsam.engine.trainer import Hook, Trainer
+from unsam.engine.writers import JsonlWriter, ProgressWriter
+from unsam.errors import ConfigError
+from unsam.modeling import build_model
+from unsam.solver import Schedule, build_optimizer
+
+METRICS_FILE = "metrics.jsonl"
+WEIGHTS_FILE = "model.safetensors"
+
+logger = logging.getLogger(__name__)
+
+
+def build_trainer(
+    cfg: CfgNode,
+    device: torch.device,
+    checkpointer: Checkpointer,
+    evaluate: Callable[[nn.Module], Any] | None = None,
+) -> Trainer:
+    """Return the trainer of a config with its hooks, before its first step.
+
+    Args:
+        cfg: the merged config.
+        device: of this process.
+        checkpointer: where its checkpoints go.
+        evaluate: what to do with the model each ``SOLVER.EVAL_PERIOD`` steps.
+
+    Raises:
+        UnsamError: no data, a model that cannot be built, a batch size that cannot be dealt out.
+    """
+    records = [
+        record
+        for name in cfg.DATASETS.TRAIN
+        for record in get_dataset(name, cfg.DATASETS.IMAGE_ROOT)
+    ]
+    model = build_seeded_model(cfg, device)
+    optimizer = build_optimizer(cfg, model)
+
+    def make_loader(start: int) -> TrainLoader:
+        return build_train_loader(
+            cfg,
+            records,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            start=start,
+            device=device,
+        )
+
+    # Bad values show now, not after a checkpoint has been read.
+    make_loader(0)
+    logger.info(
+        "%d photos, %d parameters, %d process(es) on %s",
+        len(records),
+        sum(parameter.numel() for parameter in model.parameters()),
+        distributed.world_size(),
+        device,
+    )
+    return Trainer(
+        model=model,
+        optimizer=optimizer,
+        schedule=Schedule.from_config(cfg, optimizer),
+        make_loader=make_loader,
+        batch_size=cfg.SOLVER.BATCH_SIZE,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        max_seconds=cfg.SOLVER.MAX_SECONDS,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        clip_norm=cfg.SOLVER.CLIP_NORM,
+        autocast=resolve_precision(cfg.SOLVER.PRECISION, device),
+        device=device,
+        hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, model)),
+    )
+
+
+def build_seeded_model(cfg: CfgNode, device: torch.device) -> nn.Module:
+    """Return the model of a config on `device`, with the same random weights on every rank."""
+    # All ranks start from the same weights: the first rank's generator, then each its own again.
+    random_state.seed_everything(cfg.SEED)
+    model = build_model(cfg).to(device)
+    random_state.seed_everything(cfg.SEED, distributed.rank())
+    return model
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """Return the type for autocast, None for plain float32.
+
+    Args:
+        name: ``"float32"``, ``"bfloat16"`` or ``"auto"``.
+        device: where training happens.
+
+    Raises:
+        ConfigError: another name.
+    """
+    if name == "auto":
+        on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if on_gpu else None
+    known = {"float32": None, "bfloat16": torch.bfloat16}
+    if name not in known:
+        raise ConfigError(f"SOLVER.PRECISION: unknown '{name}'; known: auto, bfloat16, float32")
+    return known[name]
+
+
+def _hooks(
+    cfg: CfgNode, checkpointer: Checkpointer, evaluate: Callable[[], Any] | None
+) -> list[Hook]:
+    output = Path(cfg.OUTPUT_DIR)
+    hooks: list[Hook] = [
+        MetricsHook(
+            cfg.SOLVER.LOG_PERIOD,
+            lambda start: [JsonlWriter(output / METRICS_FILE, start), ProgressWriter()],
+        ),
+        CheckpointHook(
+            checkpointer, cfg.CHECKPOINT.PERIOD, config_text(cfg), output / WEIGHTS_FILE
+        ),
+    ]
+    # After the checkpoint: a crash in the evaluation costs no training.
+    if evaluate is not None and cfg.SOLVER.EVAL_PERIOD > 0:
+        hooks.append(EvaluationHook(cfg.SOLVER.EVAL_PERIOD, evaluate))
+    return hooks

@@ -1,0 +1,251 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unsam.data.loader import TrainLoader
+from unsam.data.mapper import Sample
+from unsam.engine import distributed
+from unsam.engine.stop_signals import StoppedBySignalError, StopSignals
+from unsam.errors import ConfigError, TrainingError, UnsamError
+from unsam.solver import Schedule
+
+logger = logging.getLogger(__name__)
+
+
+class Hook:
+    """Something that happens around the steps; all ranks run all hooks, in the same order."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Run once, before the first step."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Run after each step, when ``trainer.iteration`` counts it."""
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """Run when a signal has asked for the end, before the trainer stops."""
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Run once, when the last step is done."""
+
+
+class Trainer:
+    """Takes optimizer steps until the budget is used up.
+
+    Args:
+        model: returns named losses of a list of samples; wrapped for several processes here.
+        optimizer: over the parameters of `model`.
+        schedule: sets the optimizer's learning rate before each step.
+        make_loader: gives the loader from a position in the run (samples seen before).
+        batch_size: samples of a step, over all ranks.
+        max_iter: steps of the run.
+        max_seconds: seconds of loading and stepping after which the run ends; 0 for no limit.
+        accumulate: micro-batches of a step on each rank.
+        clip_norm: largest norm of the gradient; 0 leaves it as it is.
+        autocast: type of the matrix products, None for float32.
+        device: where the model is.
+        hooks: what happens around the steps.
+
+    Attributes:
+        iteration: finished steps.
+        position: samples seen, over all ranks.
+        seconds: training time of the run so far, the slowest rank's.
+        losses: this rank's means over the last step's micro-batches, by name.
+        learning_rate: of the last step.
+        gradient_norm: of the last step, before clipping.
+        data_seconds: what the last step waited for its samples.
+        step_seconds: what the last step took, waiting included.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        make_loader: Callable[[int], TrainLoader],
+        batch_size: int,
+        max_iter: int,
+        max_seconds: float = 0.0,
+        accumulate: int = 1,
+        clip_norm: float = 0.0,
+        autocast: torch.dtype | None = None,
+        device: torch.device | None = None,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        if max_iter < 1:
+            raise ConfigError(f"SOLVER.MAX_ITER must be at least 1, got {max_iter}")
+        self.model = model
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.device = device or torch.device("cpu")
+        self.hooks = list(hooks)
+        self.iteration = 0
+        self.position = 0
+        self.seconds = 0.0
+        self.losses: dict[str, float] = {}
+        self.learning_rate = self.gradient_norm = 0.0
+        self.data_seconds = self.step_seconds = 0.0
+        self._schedule = schedule
+        self._make_loader = make_loader
+        self._max_seconds = max_seconds
+        self._accumulate = accumulate
+        self._clip_norm = clip_norm if clip_norm > 0 else math.inf
+        self._autocast = autocast
+        self._parallel: nn.Module = model
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]: of the steps, or of the time if that is more.
+
+        The same on every rank.
+        """
+        by_steps = self.iteration / self.max_iter
+        by_time = self.seconds / self._max_seconds if self._max_seconds > 0 else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def train(self) -> None:
+        """Take the steps that are left.
+
+        Raises:
+            TrainingError: a loss or the gradient is not finite on some rank; raised on every rank,
+                before the step is made.
+            DataError: some rank cannot read a photo; raised on every rank.
+            StoppedBySignalError: SIGTERM or Ctrl-C came; the hooks have saved a checkpoint.
+        """
+        if distributed.world_size() > 1:
+            self._parallel = DistributedDataParallel(self.model)
+        self.model.train()
+        for hook in self.hooks:
+            hook.before_train(self)
+        loader = self._make_loader(self.position)
+        with StopSignals() as signals, contextlib.closing(iter(loader)) as batches:
+            while self.progress < 1.0:
+                self._one_iteration(batches, signals)
+        for hook in self.hooks:
+            hook.after_train(self)
+
+    def _one_iteration(self, batches: Iterator[list[Sample]], signals: StopSignals) -> None:
+        started = time.perf_counter()
+        micro_batches, error = self._fetch(batches)
+        self.data_seconds = time.perf_counter() - started
+        self._agree_to_go_on(error, signals)
+        self._step(micro_batches, started)
+        self.iteration += 1
+        self.position += self.batch_size
+        for hook in self.hooks:
+            hook.after_step(self)
+
+    def _fetch(
+        self, batches: Iterator[list[Sample]]
+    ) -> tuple[list[list[Sample]], UnsamError | None]:
+        try:
+            return [next(batches) for _ in range(self._accumulate)], None
+        except UnsamError as error:
+            return [], error
+
+    def _agree_to_go_on(self, error: UnsamError | None, signals: StopSignals) -> None:
+        """Stop all ranks if one has to, before any of them waits for another's gradients."""
+        failed, signal_number = distributed.maximum(
+            [float(error is not None), float(signals.received)]
+        )
+        if failed:
+            distributed.raise_gathered(error)
+        if signal_number:
+            for hook in self.hooks:
+                hook.on_interrupt(self)
+            stopped = StoppedBySignalError(
+                f"stopped by signal {int(signal_number)} after iteration {self.iteration}; "
+                "--resume continues from there",
+                int(signal_number),
+            )
+            raise distributed.mark_every_rank(stopped)
+
+    def _step(self, micro_batches: list[list[Sample]], started: float) -> None:
+        self.learning_rate = self._schedule.apply(self.iteration, self.progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        named: list[dict[str, torch.Tensor]] = []
+        for number, batch in enumerate(micro_batches):
+            # The gradients of several processes are averaged once, after the last micro-batch.
+            last = number == len(micro_batches) - 1
+            with contextlib.nullcontext() if last else self._without_averaging():
+                named.append(self._backward(batch))
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+        losses = self._to_numbers(named, norm)
+        self.step_seconds = time.perf_counter() - started
+        self._agree_to_step(losses, micro_batches)
+        self.optimizer.step()
+        together: dict[str, list[float]] = {}
+        for part in losses:
+            for name, value in part.items():
+                together.setdefault(name, []).append(value)
+        self.losses = {name: sum(values) / len(values) for name, values in together.items()}
+
+    def _backward(self, batch: list[Sample]) -> dict[str, torch.Tensor]:
+        with torch.autocast(
+            self.device.type, dtype=self._autocast, enabled=self._autocast is not None
+        ):
+            losses = self._parallel(batch)
+            total = sum(value for name, value in losses.items() if name.startswith("loss_"))
+        assert isinstance(total, torch.Tensor), "the model returned no loss_*"
+        (total / self._accumulate).backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _without_averaging(self) -> Any:
+        if isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def _to_numbers(
+        self, named: list[dict[str, torch.Tensor]], norm: torch.Tensor
+    ) -> list[dict[str, float]]:
+        """Take the losses and the gradient's norm from the device, in one transfer."""
+        flat = [value.reshape(()).double() for losses in named for value in losses.values()]
+        numbers = iter(torch.stack([*flat, norm.reshape(()).double()]).tolist())
+        values = [{name: next(numbers) for name in losses} for losses in named]
+        self.gradient_norm = next(numbers)
+        return values
+
+    def _agree_to_step(
+        self, losses: list[dict[str, float]], micro_batches: list[list[Sample]]
+    ) -> None:
+        """Stop all ranks if a number of one is not finite; share the slowest rank's clock."""
+        bad_loss = bad_norm = None
+        for part, batch in zip(losses, micro_batches, strict=True):
+            bad = [
+                f"{name} is {value}"
+                for name, value in part.items()
+                if name.startswith("loss_") and not math.isfinite(value)
+            ]
+            if bad and bad_loss is None:
+                bad_loss = self._not_finite(bad, batch)
+        if not math.isfinite(self.gradient_norm):
+            every = [sample for batch in micro_batches for sample in batch]
+            bad_norm = self._not_finite([f"the gradient norm is {self.gradient_norm}"], every)
+        any_loss, any_norm, self.seconds = distributed.maximum(
+            [bad_loss is not None, bad_norm is not None, self.seconds + self.step_seconds]
+        )
+        # A bad loss spoils the averaged gradient of all ranks: only the loss is to blame then.
+        if any_loss:
+            distributed.raise_gathered(bad_loss)
+        if any_norm:
+            distributed.raise_gathered(bad_norm)
+
+    def _not_finite(self, bad: list[str], batch: list[Sample]) -> TrainingError:
+        files = ", ".join(str(sample["file_name"]) for sample in batch)
+        return TrainingError(
+            f"iteration {self.iteration + 1}: {', '.join(bad)} on {files}; the step was not made. "
+            "Look at these photos and masks, or lower SOLVER.BASE_LR and --resume"
+        )

@@ -1,0 +1,177 @@
+"""The simulated user of training: which masks, where the first click, where the corrections.
+
+All randomness comes from torch's global CPU generator, whatever device the model is on: its state
+is in the checkpoints, so a resumed run draws what the uninterrupted run would have drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor
+from torch.nn import functional as F
+
+from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE
+
+_GRANULARITY_BINS = 10
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class TrainingClicks:
+    """How the simulated user of training behaves.
+
+    Attributes:
+        rounds: decoder runs per mask: the first prompt, then corrections.
+        masks_per_image: the most masks of one photo in one iteration.
+        mask_sampling: "uniform" or "balanced" over granularities.
+        centre_probability: chance that the first click is at the centre of the mask.
+        box_probability: chance that the first prompt is a box.
+    """
+
+    rounds: int = 3
+    masks_per_image: int = 16
+    mask_sampling: str = "uniform"
+    centre_probability: float = 0.3
+    box_probability: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.mask_sampling not in ("uniform", "balanced"):
+            raise ValueError(
+                f"MODEL.CLICKS.MASK_SAMPLING is 'uniform' or 'balanced', got {self.mask_sampling!r}"
+            )
+        if self.rounds < 1 or self.masks_per_image < 1:
+            raise ValueError("MODEL.CLICKS.ROUNDS and MASKS_PER_IMAGE are at least 1")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate ``MODEL.CLICKS`` into the constructor's arguments."""
+        node = cfg.MODEL.CLICKS
+        return {
+            "rounds": node.ROUNDS,
+            "masks_per_image": node.MASKS_PER_IMAGE,
+            "mask_sampling": node.MASK_SAMPLING,
+            "centre_probability": node.CENTRE_PROBABILITY,
+            "box_probability": node.BOX_PROBABILITY,
+        }
+
+
+def choose_masks(granularity: Tensor, max_masks: int, sampling: str) -> Tensor:
+    """Choose up to `max_masks` masks of one photo, without replacement.
+
+    Args:
+        granularity: float ``[M]`` in [0.1, 1].
+        max_masks: the most that are chosen.
+        sampling: "uniform" (UnSAMv2), or "balanced": each of ten granularity intervals that has a
+            mask is as likely as the others.
+
+    Returns:
+        int64 indices, on the CPU.
+    """
+    count = len(granularity)
+    if count <= max_masks:
+        return torch.arange(count)
+    if sampling == "uniform":
+        return torch.randperm(count)[:max_masks]
+    bins = (granularity.cpu() * _GRANULARITY_BINS).long().clamp(0, _GRANULARITY_BINS - 1)
+    weights = 1.0 / torch.bincount(bins, minlength=_GRANULARITY_BINS)[bins]
+    return torch.multinomial(weights, max_masks)
+
+
+def first_prompts(
+    masks: Tensor, cells: Tensor, stride: int, centre_probability: float, box_probability: float
+) -> tuple[Tensor, Tensor]:
+    """Return the first prompt of each mask: a click somewhere in it, at its centre, or its box.
+
+    Args:
+        masks: bool ``[P, H, W]``, none of them empty, in pixels of the model's input.
+        cells: float ``[P, h, w]`` in [0, 1], the same masks at the decoder's resolution.
+        stride: pixels per cell.
+        centre_probability: chance that a click is at the centre rather than uniform in the mask.
+        box_probability: chance that the prompt is a box.
+
+    Returns:
+        Points ``[P, 2, 2]`` (x, y in pixels) and labels ``[P, 2]``: a click and padding, or the
+        two corners of a box.
+    """
+    clicks = _uniform_pixels(masks) + 0.5
+    solid = cells > 0.5
+    centres = (_uniform_pixels(_deepest(solid)) + 0.5) * stride
+    at_centre = _chance(len(masks), centre_probability, masks.device) & solid.flatten(1).any(1)
+    clicks = torch.where(at_centre[:, None], centres, clicks)
+    boxes = _jittered_boxes(masks)
+    is_box = _chance(len(masks), box_probability, masks.device)
+    points = torch.where(is_box[:, None, None], boxes, torch.stack((clicks, clicks), dim=1))
+    box_labels = torch.tensor([BOX_FIRST, BOX_LAST], device=masks.device)
+    click_labels = torch.tensor([POSITIVE, PADDING], device=masks.device)
+    return points, torch.where(is_box[:, None], box_labels, click_labels)
+
+
+def correction_clicks(
+    logits: Tensor, cells: Tensor, inside: Tensor, stride: int
+) -> tuple[Tensor, Tensor]:
+    """Return one click per mask, uniform in the region where the prediction is wrong.
+
+    Args:
+        logits: float ``[P, h, w]``, the prediction.
+        cells: float ``[P, h, w]`` in [0, 1], the truth.
+        inside: bool ``[P, h, w]``, False in the padding.
+        stride: pixels per cell.
+
+    Returns:
+        Points ``[P, 1, 2]`` in pixels and labels ``[P, 1]``: positive where the mask was missed,
+        negative where it spilled, padding where there is nothing to correct.
+    """
+    truth = cells > 0.5
+    wrong = ((logits > 0) != truth) & inside
+    pixels = _uniform_pixels(wrong)
+    x, y = pixels.long().unbind(1)
+    hit = truth[torch.arange(len(truth), device=truth.device), y, x]
+    labels = torch.where(hit, POSITIVE, NEGATIVE)
+    labels = torch.where(wrong.flatten(1).any(1), labels, PADDING)
+    return ((pixels + 0.5) * stride)[:, None], labels[:, None]
+
+
+def _uniform_pixels(masks: Tensor) -> Tensor:
+    """Draw one True pixel of each ``[P, H, W]`` mask: float ``[P, 2]``, column and row index.
+
+    One random number per mask picks the k-th True pixel. Of an empty mask it is the last pixel.
+    """
+    P, H, W = masks.shape
+    running = masks.reshape(P, H * W).cumsum(1, dtype=torch.int32)
+    counts = running[:, -1:]
+    rank = (torch.rand(P, 1).to(masks.device) * counts).to(torch.int32) + 1
+    rank = torch.minimum(rank, counts.clamp(min=1))
+    index = torch.searchsorted(running, rank)[:, 0].clamp(max=H * W - 1)
+    return torch.stack((index % W, index // W), dim=1).to(torch.float32)
+
+
+def _deepest(masks: Tensor) -> Tensor:
+    """Return where each bool ``[P, h, w]`` mask survives the most erosions by one cell."""
+    current = masks[:, None].to(torch.float32)
+    depth = current.clone()
+    for _ in range(_MAX_DEPTH - 1):
+        outside = F.pad(1 - current, (1, 1, 1, 1), value=1.0)
+        current = 1 - F.max_pool2d(outside, 3, stride=1)
+        depth += current
+    depth = depth[:, 0]
+    return (depth == depth.amax((1, 2), keepdim=True)) & masks
+
+
+def _jittered_boxes(masks: Tensor) -> Tensor:
+    """Return the corners ``[P, 2, 2]`` of the masks' boxes, each moved by a tenth of the size."""
+    columns, rows = masks.any(1).float(), masks.any(2).float()
+    (P, W), H = columns.shape, rows.shape[1]
+    first = torch.stack((columns.argmax(1), rows.argmax(1)), dim=1)
+    last = torch.stack((W - columns.flip(1).argmax(1), H - rows.flip(1).argmax(1)), dim=1)
+    noise = torch.randn(P, 2, 2).to(masks.device).clamp(-2, 2) * 0.1
+    corners = torch.stack((first, last), dim=1) + noise * (last - first)[:, None]
+    limits = torch.tensor([W, H], device=masks.device)
+    return torch.minimum(corners.clamp(min=0), limits)
+
+
+def _chance(count: int, probability: float, device: torch.device) -> Tensor:
+    return (torch.rand(count) < probability).to(device)

@@ -1,0 +1,190 @@
+"""Points, boxes, masks and granularity as tokens and dense features (SAM, UnSAMv2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unsam.modeling.granularity_encoding import GranularityEncoding
+from unsam.modeling.image_encoder import EncodedImages
+from unsam.modeling.layers import ChannelNorm
+from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE, Prompts
+
+
+class PositionEncoding(nn.Module):
+    """Random Fourier features of positions (Tancik et al. 2020), as SAM uses them.
+
+    Args:
+        embed_dim: number of features, even: half sines, half cosines.
+        image_size: pixels that count as one unit of length, so that a distance is encoded alike
+            in photos of every shape.
+        scale: standard deviation of the frequencies.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, *, embed_dim: int, image_size: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.register_buffer("frequencies", scale * torch.randn(2, embed_dim // 2))
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return float32 ``[..., embed_dim]`` of ``[..., 2]`` positions in pixels, x and y."""
+        centred = points.to(torch.float32) * (2.0 / self.image_size) - 1.0
+        # Two products and a sum, not a matrix product, which autocast would take to bfloat16.
+        x, y = centred[..., :1], centred[..., 1:]
+        angles = 2 * math.pi * (x * self.frequencies[0] + y * self.frequencies[1])
+        return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+    def grid(self, height: int, width: int, stride: int) -> Tensor:
+        """Return the encodings of cell centres, ``[height * width, embed_dim]``, row by row."""
+        device = self.frequencies.device
+        y = (torch.arange(height, device=device) + 0.5) * stride
+        x = (torch.arange(width, device=device) + 0.5) * stride
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        return self(torch.stack((columns, rows), dim=-1).reshape(-1, 2))
+
+
+class ClickMaps(nn.Module):
+    """Clicks and boxes painted on the image cells, ``Prompts`` to ``[P, h * w, embed_dim]``.
+
+    Each cell learns how near the nearest click of either label is, by Gaussians of several widths,
+    and whether it lies in the box: what networks for interactive segmentation take as input
+    channels (Sofiiuk et al. 2022). A model that starts from nothing finds the clicked place at
+    once, where attention between position encodings takes thousands of iterations.
+
+    Args:
+        embed_dim: channels of the result.
+        widths: standard deviations of the Gaussians in pixels.
+    """
+
+    def __init__(self, *, embed_dim: int, widths: Sequence[float] = (8.0, 24.0, 72.0)) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.project = nn.Linear(2 * len(self.widths) + 1, embed_dim, bias=False)
+
+    def forward(self, prompts: Prompts, height: int, width: int, stride: int) -> Tensor:
+        """Return the features of a grid of cells."""
+        device = prompts.points.device
+        x = (torch.arange(width, device=device) + 0.5) * stride
+        y = (torch.arange(height, device=device) + 0.5) * stride
+        points = prompts.points.to(torch.float32)
+        # [P, K, h, w]: along each axis first, then their product.
+        across, down = points[..., :1] - x, points[..., 1:] - y
+        maps = []
+        for label in (NEGATIVE, POSITIVE):
+            applies = (prompts.labels == label)[..., None, None]
+            for sigma in self.widths:
+                near_x = (-0.5 * (across / sigma).square()).exp()[:, :, None]
+                near_y = (-0.5 * (down / sigma).square()).exp()[:, :, :, None]
+                near = near_x * near_y * applies
+                maps.append(F.pad(near, (0, 0, 0, 0, 0, 1)).amax(1))
+        maps.append(self._in_box(prompts, across, down))
+        return self.project(torch.stack(maps, dim=-1).flatten(1, 2))
+
+    def _in_box(self, prompts: Prompts, across: Tensor, down: Tensor) -> Tensor:
+        """Return 1 in the cells ``[P, h, w]`` whose centre is beyond a first, before a last corner."""
+        first = (prompts.labels == BOX_FIRST)[..., None]
+        last = (prompts.labels == BOX_LAST)[..., None]
+        in_x = ((across <= 0) & first).any(1) & ((across >= 0) & last).any(1)
+        in_y = ((down <= 0) & first).any(1) & ((down >= 0) & last).any(1)
+        return (in_y[:, :, None] & in_x[:, None]).to(torch.float32)
+
+
+class PromptEncoder(nn.Module):
+    """`Prompts` to sparse tokens and to dense features, which are added to the image embedding.
+
+    Args:
+        embed_dim: channels of tokens and dense features.
+        image_size: the longer side of the model's input in pixels.
+        stride: pixels per cell of the image embedding.
+        mask_dim: hidden channels of the network that reads earlier masks.
+        point_feature_dims: channels of the maps of `EncodedImages` (embedding, finest) whose
+            features at a click are added to its token, so that "what looks like this" needs no
+            search by attention; None leaves them out, as SAM does.
+        click_maps: whether clicks and boxes are painted on the dense features too (`ClickMaps`);
+            SAM has them as tokens alone.
+        fourier_dim: see `GranularityEncoding`.
+        temperature: see `GranularityEncoding`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int = 128,
+        image_size: int = 256,
+        stride: int = 16,
+        mask_dim: int = 16,
+        point_feature_dims: tuple[int, int] | None = None,
+        click_maps: bool = False,
+        fourier_dim: int = 128,
+        temperature: float = 100.0,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.position = PositionEncoding(embed_dim=embed_dim, image_size=image_size)
+        # Row by label: negative, positive, first and last corner of a box.
+        self.label_embedding = nn.Embedding(4, embed_dim)
+        self.granularity = GranularityEncoding(
+            embed_dim=embed_dim, fourier_dim=fourier_dim, temperature=temperature
+        )
+        self.no_mask_embedding = nn.Parameter(torch.randn(embed_dim) * 0.02)
+        self.mask_reader = nn.Sequential(
+            nn.Conv2d(1, mask_dim // 4, 2, stride=2),
+            ChannelNorm(mask_dim // 4),
+            nn.GELU(),
+            nn.Conv2d(mask_dim // 4, mask_dim, 2, stride=2),
+            ChannelNorm(mask_dim),
+            nn.GELU(),
+            nn.Conv2d(mask_dim, embed_dim, 1),
+        )
+        self.point_features: nn.ModuleList | None = None
+        if point_feature_dims is not None:
+            self.point_features = nn.ModuleList(
+                nn.Linear(dim, embed_dim) for dim in point_feature_dims
+            )
+        self.click_maps = ClickMaps(embed_dim=embed_dim) if click_maps else None
+
+    def sparse(self, prompts: Prompts, images: EncodedImages) -> tuple[Tensor, Tensor]:
+        """Return the tokens ``[P, K + 1, C]``, granularity first, and which are real (bool)."""
+        labels = prompts.labels
+        tokens = self.position(prompts.points)
+        tokens = tokens + self.label_embedding(labels.clamp(min=0))
+        if self.point_features is not None:
+            is_click = ((labels == NEGATIVE) | (labels == POSITIVE))[..., None]
+            maps = (images.embedding, images.high_res[0])
+            strides = (self.stride, self.stride // 4)
+            for layer, features, stride in zip(self.point_features, maps, strides, strict=True):
+                tokens = tokens + layer(_at_points(features, prompts, stride)) * is_click
+        granularity = self.granularity(prompts.granularity)
+        always = torch.ones((len(labels), 1), dtype=torch.bool, device=labels.device)
+        real = torch.cat((always, labels != PADDING), dim=1)
+        return torch.cat((granularity.to(tokens.dtype), tokens), dim=1), real
+
+    def dense(self, prompts: Prompts, height: int, width: int) -> Tensor:
+        """Return what the prompts add to the cells of a ``height x width`` embedding.
+
+        Returns:
+            ``[P, height * width, C]``, or ``[1, 1, C]`` when all prompts add the same everywhere.
+        """
+        if prompts.mask_logits is None:
+            dense = self.no_mask_embedding[None, None]
+        else:
+            # Confident logits are many; beyond a point they say nothing more.
+            logits = prompts.mask_logits[:, None].clamp(-16.0, 16.0)
+            dense = self.mask_reader(logits).flatten(2).transpose(1, 2)
+        if self.click_maps is not None:
+            dense = dense + self.click_maps(prompts, height, width, self.stride)
+        return dense
+
+
+def _at_points(features: Tensor, prompts: Prompts, stride: int) -> Tensor:
+    """Return the features ``[P, K, C]`` of the cells that contain the points."""
+    _, _, h, w = features.shape
+    cells = (prompts.points / stride).floor().to(torch.int64)
+    x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
+    return features.permute(0, 2, 3, 1)[prompts.image_of_prompt[:, None], y, x]
