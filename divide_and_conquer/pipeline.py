@@ -157,19 +157,22 @@ class PseudoMasker:
         if self.divider is not None:
             # The last partition has the largest regions, which is enough for whole objects.
             pool.append(self.divider(photo, *partitions[-1]))
-        least = max(1, round(self.min_area_share * height * width))
         for graph, embedded in partitions:
             merges = merge_regions(embedded, graph.sizes, graph.edges, self.thresholds).merges
             tree = RegionTree.from_merges(graph.labels, merges)
             score = region_scores(graph, merges)
-            pool.append(tree.masks(min_area=least, source="conquer", score=score))
+            pool.append(tree.masks(source="conquer", score=score))
         return pool
 
     def _select(self, pool: list[MaskSet], pixels: int) -> MaskSet:
         """Return the best masks of the pool without near copies, largest first."""
         masks = MaskSet.cat(pool)
-        # The whole photo has no boundary, hence no score as a merged region.
-        masks = masks.filter((masks.areas < pixels) | (np.arange(len(masks)) == 0))
+        area = masks.areas
+        # Merged regions of all pixels would be copies of the root.
+        keep = (area < pixels) & (area >= self.min_area_share * pixels)
+        keep[0] |= self.whole_image
+        keep[area.argmax()] |= not keep.any()
+        masks = masks.filter(keep)
         # `nms` returns the best first, so the cap keeps the best.
         kept = masks.nms(self.nms_iou, order="score")[: self.max_masks]
         return masks.filter(kept).sort(by="area")

@@ -92,7 +92,9 @@ def relabel(labels: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _boundaries(labels, edge_map, count):  # type: ignore[no-untyped-def]
+def _boundaries(
+    labels: np.ndarray, edge_map: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return, per pair of neighbouring pixels in different regions, pair code and edge value."""
     height, width = labels.shape
     codes = np.empty(2 * height * width, np.int64)
@@ -113,7 +115,9 @@ def _boundaries(labels, edge_map, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _region_sums(labels, features, rows, columns, count):  # type: ignore[no-untyped-def]
+def _region_sums(
+    labels: np.ndarray, features: np.ndarray, rows: np.ndarray, columns: np.ndarray, count: int
+) -> np.ndarray:
     height, width = labels.shape
     sums = np.zeros((count, features.shape[2]), np.float64)
     for y in range(height):

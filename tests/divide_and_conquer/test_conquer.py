@@ -89,10 +89,13 @@ def test_same_merges_as_the_oracle(kind, edges_kind):
 
 
 def test_hubs_with_many_neighbours_match_the_oracle():
+    """All features equally far from each other: bounds tell nothing, guesses come into use."""
     rng = np.random.default_rng(7)
-    features = 1 + 0.05 * rng.standard_normal((400, 32))
-    edges = grid_edges(20, 20)
-    merges, _, _ = oracle(features, np.ones(400), edges, [-1.0])
+    noise = rng.standard_normal((576, 64))
+    noise *= 0.1 / np.linalg.norm(noise, axis=1, keepdims=True)
+    features = np.concatenate([np.ones((576, 1)), noise], axis=1)
+    edges = grid_edges(24, 24)
+    merges, _, _ = oracle(features, np.ones(576), edges, [-1.0])
     assert np.array_equal(merge_regions(features, None, edges, [-1.0]).merges, merges)
 
 

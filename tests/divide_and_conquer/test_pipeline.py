@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import cv2
 import numpy as np
 import pytest
 
@@ -92,11 +95,15 @@ def test_a_constant_photo_is_one_mask(masker, value):
     assert masks.granularity.tolist() == [1]
 
 
-def test_a_large_photo_gives_masks_at_full_size(masker):
-    masks = masker(np.kron(synthetic(), np.ones((20, 25, 1), np.uint8)))
-    assert masks.size == (1920, 2400)
-    inside = np.zeros((1920, 2400), bool)
-    inside[400:1400, 500:1750] = True
+def test_a_huge_photo_gives_masks_at_full_size(masker):
+    """12,000 x 9,000 pixels: worked on at WORK_SIZE, so memory and time stay bounded."""
+    huge = cv2.resize(synthetic(), (12000, 9000), interpolation=cv2.INTER_NEAREST)
+    start = time.process_time()
+    masks = masker(huge)
+    assert time.process_time() - start < 20
+    assert masks.size == (9000, 12000)
+    inside = np.zeros((9000, 12000), bool)
+    inside[9000 * 20 // 96 : 9000 * 70 // 96, 12000 * 20 // 96 : 12000 * 70 // 96] = True
     assert masks.iou(MaskSet.from_masks(inside[None])).max() > 0.9
 
 

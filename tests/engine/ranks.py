@@ -69,8 +69,8 @@ def _failure(function: Callable[[], Any]) -> str:
     try:
         function()
     except UnsamError as error:
-        assert distributed.concerns_every_rank(error)
-        return f"{type(error).__name__}: {error}"
+        everywhere = distributed.concerns_every_rank(error)
+        return f"{type(error).__name__}: {error}" if everywhere else "on this rank alone"
     return ""
 
 

@@ -120,9 +120,7 @@ def test_run_of_two_goes_on_alone(folder: Path, ranks: list[dict[str, Any]]) -> 
     trainer.train()
     assert [step[0] for step in recorder.steps] == [5, 6]
     # The photos go on where the two left off (the schedule of the first part was a shorter one).
-    assert recorder.steps[0][1]["loss_mask"] == pytest.approx(
-        straight[4][1]["loss_mask"], rel=0.02
-    )
+    assert recorder.steps[0][1]["loss_mask"] == pytest.approx(straight[4][1]["loss_mask"], rel=0.02)
 
 
 @pytest.mark.parametrize(("mode", "code"), [("raise", 1), ("kill", 137)])
@@ -131,7 +129,7 @@ def test_dead_worker_ends_the_command(mode: str, code: int) -> None:
     with pytest.raises(SystemExit) as caught:
         launch(sleep_or_die, (mode,), 2)
     assert caught.value.code == code
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 60
 
 
 def test_without_a_group_there_is_one_process() -> None:

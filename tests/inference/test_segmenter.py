@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.modeling.conftest import tiny_cfg
+from tests.modeling.conftest import draw_blobs, tiny_cfg
 from unsam.checkpoint.checkpointer import save_weights
 from unsam.errors import CheckpointError, ConfigError
 from unsam.inference import Segmenter
@@ -15,7 +15,9 @@ from unsam.structures import MaskSet, RegionTree, read_photo
 @pytest.fixture
 def segmenter() -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter.from_config(tiny_cfg())
+    built = Segmenter.from_config(tiny_cfg())
+    draw_blobs(built.model)
+    return built
 
 
 @pytest.fixture
@@ -33,7 +35,9 @@ def test_prediction_has_one_answer_per_granularity(segmenter, photo):
     assert ((answer.quality >= 0) & (answer.quality <= 1)).all()
     np.testing.assert_allclose(answer.granularity, [0.1, 0.5, 1])
     assert answer.logits.shape[0] == 3
-    single = segmenter.predict(points=[[20, 30], [90, 5]], labels=[1, 0], granularity=np.float32(0.5))
+    single = segmenter.predict(
+        points=[[20, 30], [90, 5]], labels=[1, 0], granularity=np.float32(0.5)
+    )
     np.testing.assert_allclose(single.logits[0], answer.logits[1], atol=1e-4)
 
 

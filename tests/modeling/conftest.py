@@ -46,6 +46,15 @@ def make_sample(seed: int, num_masks: int = 3, size: tuple[int, int] = (48, 64))
     }
 
 
+def draw_blobs(model: GranularSam) -> None:
+    """Make an untrained model answer each click with a blob around it, not with chance alone."""
+    fine_dim = model.mask_decoder.upscale2.out_channels
+    clicks = model.prompt_encoder.click_maps
+    assert clicks is not None
+    # The narrowest map of positive clicks comes after those of negative clicks.
+    model.mask_decoder.hypernetwork.layers[-1].bias.data[fine_dim + len(clicks.widths)] = 4.0
+
+
 @pytest.fixture
 def cfg() -> CfgNode:
     return tiny_cfg()

@@ -29,9 +29,38 @@ def test_losses_equal_the_formulas():
     torch.testing.assert_close(losses["loss_quality"], (quality - both / either).abs().mean())
 
 
-def test_perfect_masks_cost_nothing():
+def test_normalized_focal_loss_is_the_mean_weighted_by_the_focal_factors():
+    logits, quality, targets, inside = _batch()
+    criterion = MaskCriterion(focal_weight=1.0, focal_alpha=-1, focal_normalized=True)
+    losses = criterion(logits, quality, targets, inside, num_masks=4)
+    p_right = torch.where(targets > 0, logits.sigmoid(), 1 - logits.sigmoid())
+    factor = (1 - p_right) ** 2
+    expected = (-(factor * p_right.log()).sum((1, 2)) / factor.sum((1, 2))).mean()
+    torch.testing.assert_close(losses["loss_focal"], expected)
+
+
+def test_normalized_focal_loss_does_not_forget_small_masks():
+    """Everything is called background; the missed mask is a thousandth of the photo."""
+    logits = torch.full((1, 32, 32), -3.0, requires_grad=True)
+    targets = torch.zeros(1, 32, 32)
+    targets[0, 5, 5] = 1.0
+    shares = []
+    for normalized in (False, True):
+        criterion = MaskCriterion(
+            focal_weight=1.0, focal_alpha=-1, focal_normalized=normalized, dice_weight=0.0
+        )
+        losses = criterion(logits, torch.ones(1), targets, targets >= 0, 1)
+        gradient = torch.autograd.grad(losses["loss_focal"], logits)[0]
+        shares.append(-gradient[0, 5, 5].item())
+    assert shares[1] > 100 * shares[0]
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_perfect_masks_cost_nothing(normalized):
     _, _, targets, inside = _batch()
-    losses = MaskCriterion()(200 * targets - 100, torch.ones(4), targets, inside, 4)
+    losses = MaskCriterion(focal_normalized=normalized)(
+        200 * targets - 100, torch.ones(4), targets, inside, 4
+    )
     for value in losses.values():
         assert value.item() == pytest.approx(0.0, abs=1e-4)
 

@@ -39,15 +39,15 @@ def test_shapes_and_which_tokens_are_real():
 
 
 def test_click_maps_peak_at_the_nearest_click_and_fill_the_box():
-    maps = ClickMaps(embed_dim=5, widths=(8.0, 24.0))
-    maps.project.weight.data = torch.eye(5)
+    maps = ClickMaps(widths=(8.0, 24.0))
+    assert maps.num_maps == 5
     prompts = Prompts(
         torch.tensor([[[24.0, 40.0], [56.0, 8.0]], [[16.0, 0.0], [64.0, 32.0]]]),
         torch.tensor([[POSITIVE, NEGATIVE], [BOX_FIRST, BOX_LAST]]),
         torch.ones(2),
         torch.zeros(2).long(),
     )
-    clicked, boxed = maps(prompts, 3, 4, stride=16).reshape(2, 3, 4, 5)
+    clicked, boxed = maps(prompts, 3, 4, stride=16)
     assert (clicked[0, 3, :2] == 1).all()
     assert (clicked[2, 1, 2:4] == 1).all()
     assert (clicked.flatten(0, 1) == 1).sum(0).tolist() == [1, 1, 1, 1, 0]
@@ -75,7 +75,10 @@ def test_point_features_come_from_the_clicked_cell_of_the_own_photo():
 def test_points_on_the_far_edge_are_inside():
     encoder = PromptEncoder(embed_dim=32, image_size=64, point_feature_dims=(32, 8)).eval()
     prompts = Prompts(
-        torch.tensor([[[64.0, 48.0]]]), torch.tensor([[POSITIVE]]), torch.ones(1), torch.zeros(1).long()
+        torch.tensor([[[64.0, 48.0]]]),
+        torch.tensor([[POSITIVE]]),
+        torch.ones(1),
+        torch.zeros(1).long(),
     )
     assert torch.isfinite(encoder.sparse(prompts, _images(1))[0]).all()
 

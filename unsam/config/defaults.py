@@ -49,7 +49,7 @@ def _pseudo_masks() -> CfgNode:
     node.REGIONS = CfgNode()
     # Starting regions (Felzenszwalb and Huttenlocher): scales, fine to coarse, one hierarchy for
     # each, pooled; smoothing; smallest size in pixels.
-    node.REGIONS.SCALES = (50.0, 150.0)
+    node.REGIONS.SCALES = (50.0, 150.0, 400.0)
     node.REGIONS.SIGMA = 0.6
     node.REGIONS.MIN_SIZE = 20
 
@@ -65,7 +65,7 @@ def _pseudo_masks() -> CfgNode:
     # "spectral": merge by soft cuts of the region graph; "none": by the features themselves.
     node.EMBEDDING.NAME = "spectral"
     # Eigenvectors; edge strength (Lab units) and 1 - cosine at which affinity falls to 1/e.
-    node.EMBEDDING.DIMS = 48
+    node.EMBEDDING.DIMS = 24
     node.EMBEDDING.EDGE_SCALE = 10.0
     node.EMBEDDING.FEATURE_SCALE = 0.15
 
@@ -144,7 +144,7 @@ def _model() -> CfgNode:
     prompt.MASK_DIM = 16
     # Add the image features under a click to its token (SAM does not).
     prompt.POINT_FEATURES = True
-    # Paint clicks and boxes on the image embedding as well (SAM does not).
+    # Paint clicks and boxes on the image embedding and on the mask features (SAM does not).
     prompt.CLICK_MAPS = True
     # Sines and cosines of the granularity, and the ratio of their extreme frequencies.
     prompt.FOURIER_DIM = 128
@@ -175,11 +175,15 @@ def _model() -> CfgNode:
 def _criterion() -> CfgNode:
     node = CfgNode()
     # Weights of the losses; each is a mean over masks and over the rounds of clicks.
-    node.FOCAL_WEIGHT = 20.0
+    node.FOCAL_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
     node.QUALITY_WEIGHT = 1.0
+    # Divide each mask's focal loss by the sum of its pixels' focal factors, not by their number.
+    # From a random start it learns many times faster. To fine-tune a trained model as SAM 2 and
+    # UnSAMv2 do: False, with FOCAL_WEIGHT 20 and FOCAL_ALPHA 0.25.
+    node.FOCAL_NORMALIZED = True
     # Focal loss: weight of the foreground (below 0: none), exponent (0: cross entropy).
-    node.FOCAL_ALPHA = 0.25
+    node.FOCAL_ALPHA = -1.0
     node.FOCAL_GAMMA = 2.0
     # Error of the predicted IoU: "l1" or "mse".
     node.QUALITY_LOSS = "l1"
@@ -236,10 +240,14 @@ def _inference() -> CfgNode:
     node.GRANULARITIES = (0.1, 0.3, 0.5, 0.7, 1.0)
     # Prompts that are decoded at once; bounds memory.
     node.PROMPTS_PER_BATCH = 192
+    # Of that decoding: "float32" or "bfloat16" (autocast; twice as fast where the processor has
+    # bfloat16 arithmetic, much slower where it does not).
+    node.PRECISION = "float32"
     # Least predicted IoU of a mask.
-    node.QUALITY_THRESHOLD = 0.5
-    # Least IoU between the masks at logits over +OFFSET and over -OFFSET; 0 keeps all.
-    node.STABILITY_THRESHOLD = 0.5
+    node.QUALITY_THRESHOLD = 0.3
+    # Least IoU between the masks at logits over +OFFSET and over -OFFSET; 0 keeps all. Models
+    # that were trained for long have far larger logits than those trained for minutes.
+    node.STABILITY_THRESHOLD = 0.0
     node.STABILITY_OFFSET = 1.0
     # Of two masks with a larger IoU the one with less predicted quality goes.
     node.NMS_THRESHOLD = 0.8

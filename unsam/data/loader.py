@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from unsam.data.mapper import Record, Sample, TrainingDataset, TrainingMapper
 from unsam.data.sampler import ResumableSampler
-from unsam.errors import ConfigError, DataError, TrainingError
+from unsam.errors import ConfigError, DataError, TrainingError, UnsamError
 
 
 class TrainLoader:
@@ -57,22 +58,32 @@ class TrainLoader:
 
         Raises:
             DataError: a photo or its masks could not be read.
-            TrainingError: a worker process died.
         """
-        batches = iter(self._loader)
-        while True:
-            try:
-                batch = next(batches)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise TrainingError(
-                    f"a data loading process died ({' '.join(str(error).split())[:200]}); if "
-                    "memory ran out, lower DATALOADER.NUM_WORKERS"
-                ) from error
+        for batch in self._loader:
             if isinstance(batch, DataError):
                 raise batch
             yield [_unpack(sample, self._device) for sample in batch]
+
+
+@contextlib.contextmanager
+def worker_deaths_as_errors() -> Iterator[None]:
+    """Turn torch's report of a dead worker into a one-line error.
+
+    Torch raises it from a signal handler, so it comes wherever the process happens to be: wrap
+    all work that goes on while a loader is open.
+
+    Raises:
+        TrainingError: a worker process died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, UnsamError) or "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a data loading process died ({' '.join(str(error).split())[:200]}); if memory ran "
+            "out, lower DATALOADER.NUM_WORKERS"
+        ) from error
 
 
 def build_train_loader(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unsam.engine import distributed
-from unsam.errors import ConfigError
+from unsam.errors import ConfigError, UnsamError
 
 
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_processes: int) -> None:
@@ -44,8 +47,11 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_proces
         max_restarts=0,
         start_method="spawn",
     )
+    # Each worker reports its own error; torch's account of who ended whom would bury it.
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        elastic_launch(config, function)(*arguments)
+        elastic_launch(config, _report_errors)(function, *arguments)
     except ChildFailedError as error:
         # The process itself has said why on stderr; its siblings were ended because of it.
         first = min(error.failures.values(), key=lambda failure: failure.timestamp)
@@ -53,6 +59,18 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_proces
         raise SystemExit(128 - code if code < 0 else code or 1) from None
     except SignalException as error:
         raise SystemExit(128 + int(error.sigval)) from None
+
+
+def _report_errors(function: Callable[..., None], *arguments: Any) -> None:
+    """Call `function` in a worker; write an error to stderr and exit with its code."""
+    try:
+        function(*arguments)
+    except UnsamError as error:
+        sys.stderr.write(f"unsam: error: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+    except Exception:
+        sys.stderr.write(f"rank {os.environ['RANK']}: {traceback.format_exc()}")
+        sys.exit(1)
 
 
 def check_num_processes(num_processes: int, device: str) -> None:

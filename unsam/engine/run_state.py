@@ -64,7 +64,8 @@ def resume_newest(trainer: Trainer, checkpointer: Checkpointer, config: str) -> 
     with distributed.together():
         state = state or load_checkpoint(path)
         _restore(trainer, state, path)
-    _warn_of_changes(state["config"], config)
+    if distributed.is_main():
+        _warn_of_changes(state["config"], config)
     logger.info("resumed from %s, iteration %d", path, trainer.iteration)
     return True
 
@@ -79,7 +80,7 @@ def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     states, rank = state["rng"], distributed.rank()
     if rank < len(states):
         random_state.restore(states[rank], trainer.device)
-    if len(states) != distributed.world_size():
+    if len(states) != distributed.world_size() and distributed.is_main():
         logger.warning(
             "saved by %d processes, resumed by %d: the photos go on in order, but random prompts "
             "will differ from an uninterrupted run",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +21,13 @@ from unsam.engine.build import WEIGHTS_FILE, build_seeded_model, build_trainer
 from unsam.engine.launch import check_num_processes, launch
 from unsam.engine.run_state import resume_newest
 from unsam.errors import ConfigError, UnsamError
+from unsam.modeling import GranularSam
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_FILE = "config.yaml"
+EVALUATION_CONFIG_FILE = "evaluation.yaml"
 LOG_FILE = "log.txt"
+_LAST_WORDS_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +39,7 @@ def launch_training(
 
     Under torchrun each of its processes calls this. ``OUTPUT_DIR`` receives ``config.yaml``,
     ``metrics.jsonl``, ``log.txt``, ``checkpoints/`` and, at the end, ``model.safetensors``; an
-    evaluation writes ``results.json`` and ``results.md``.
+    evaluation writes ``evaluation.yaml``, ``results.json`` and ``results.md``.
 
     Args:
         cfg: the merged config, frozen or not; it is not changed.
@@ -52,87 +58,84 @@ def launch_training(
     """
     check_num_processes(num_workers, cfg.DEVICE)
     if num_workers > 1:
-        launch(_work, (cfg, resume, eval_only), num_workers)
+        launch(_join_and_run, (cfg, resume, eval_only), num_workers)
     else:
         _join_and_run(cfg, resume, eval_only)
     output = Path(cfg.OUTPUT_DIR)
     return output / ("results.json" if eval_only else WEIGHTS_FILE)
 
 
-def _work(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
-    """Be one of the workers that `launch` started."""
-    try:
-        _join_and_run(cfg, resume, eval_only)
-    except UnsamError as error:
-        sys.stderr.write(f"unsam: error: {' '.join(str(error).split())}\n")
-        sys.exit(error.exit_code)
-
-
 def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
+    """Do the work of this process, whoever started it."""
     device = distributed.resolve_device(cfg.DEVICE)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.initialize(device, cfg.SOLVER.TIMEOUT_MINUTES)
     try:
-        _prepare_output(cfg)
-        random_state.seed_everything(cfg.SEED, distributed.rank())
-        if eval_only:
-            _evaluate_only(cfg, device, resume)
-        else:
-            _train(cfg, device, resume)
+        with distributed.together():
+            if distributed.is_main():
+                _prepare_output(cfg, resume, eval_only)
+        with _logging_to(Path(cfg.OUTPUT_DIR) / LOG_FILE):
+            random_state.seed_everything(cfg.SEED, distributed.rank())
+            if eval_only:
+                _evaluate_only(cfg, device, resume)
+            else:
+                _train(cfg, device, resume)
     except UnsamError as error:
-        # All ranks know of it; one line of the main one is enough.
+        # All ranks know of it; one line of the main one is enough. The others wait for it to be
+        # written: the first process to go takes its siblings with it.
         if distributed.concerns_every_rank(error) and not distributed.is_main():
+            time.sleep(_LAST_WORDS_SECONDS)
             sys.exit(error.exit_code)
         raise
     distributed.shutdown()
 
 
-def _prepare_output(cfg: CfgNode) -> None:
-    """Make the output folder, save the config in it and send the log there."""
+def _prepare_output(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
+    """Save the config, unless that would touch a run that is not to be touched."""
     output = Path(cfg.OUTPUT_DIR)
-    with distributed.together():
-        if distributed.is_main():
-            save_config(cfg, output / CONFIG_FILE)
-    _set_up_logging(output / LOG_FILE if distributed.is_main() else None)
-
-
-def _set_up_logging(log_file: Path | None) -> None:
-    """Send this package's log to stdout and to a file, warnings to stderr; others' warnings only.
-
-    Args:
-        log_file: appended to; None (every rank but the main one) logs warnings only.
-    """
-    package = logging.getLogger("unsam")
-    for handler in list(package.handlers):
-        package.removeHandler(handler)
-        handler.close()
-    package.propagate = False
-    line = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    warnings = logging.StreamHandler(sys.stderr)
-    warnings.setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [warnings]
-    if log_file is not None:
-        package.setLevel(logging.INFO)
-        screen = logging.StreamHandler(sys.stdout)
-        screen.addFilter(lambda record: record.levelno < logging.WARNING)
-        handlers += [screen, logging.FileHandler(log_file, encoding="utf-8")]
-    else:
-        package.setLevel(logging.WARNING)
-    for handler in handlers:
-        handler.setFormatter(line)
-        package.addHandler(handler)
-
-
-def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
-    output = Path(cfg.OUTPUT_DIR)
-    checkpointer = Checkpointer(output / CHECKPOINT_FOLDER, cfg.CHECKPOINT.KEEP)
-    existing = checkpointer.paths()
-    if existing and not resume:
+    existing = Checkpointer(output / CHECKPOINT_FOLDER).paths()
+    if existing and not (resume or eval_only):
         raise ConfigError(
             f"{output} holds a run already, up to {existing[-1].name}; add --resume to go on with "
             "it, or choose another OUTPUT_DIR"
         )
+    save_config(cfg, output / (EVALUATION_CONFIG_FILE if eval_only else CONFIG_FILE))
+
+
+@contextlib.contextmanager
+def _logging_to(log_file: Path) -> Iterator[None]:
+    """Log to stdout and a file, warnings to stderr instead of stdout; other ranks: warnings only.
+
+    Args:
+        log_file: appended to, by the main rank.
+    """
+    warnings = logging.StreamHandler(sys.stderr)
+    warnings.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [warnings]
+    if distributed.is_main():
+        screen = logging.StreamHandler(sys.stdout)
+        screen.addFilter(lambda record: record.levelno < logging.WARNING)
+        handlers += [screen, logging.FileHandler(log_file, encoding="utf-8")]
+    package = logging.getLogger("unsam")
+    before = package.level
+    package.setLevel(logging.INFO if distributed.is_main() else logging.WARNING)
+    for handler in handlers:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+        )
+        package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.setLevel(before)
+        for handler in handlers:
+            package.removeHandler(handler)
+            handler.close()
+
+
+def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
+    checkpointer = Checkpointer(Path(cfg.OUTPUT_DIR) / CHECKPOINT_FOLDER, cfg.CHECKPOINT.KEEP)
     with distributed.together():
         trainer = build_trainer(cfg, device, checkpointer, partial(_evaluate, cfg))
     resumed = resume and resume_newest(trainer, checkpointer, config_text(cfg))
@@ -153,30 +156,40 @@ def _evaluate_only(cfg: CfgNode, device: torch.device, resume: bool) -> None:
         return
     weights: Path | str = cfg.MODEL.WEIGHTS
     if resume:
-        paths = Checkpointer(Path(cfg.OUTPUT_DIR) / CHECKPOINT_FOLDER).paths()
-        weights = paths[-1] if paths else weights
+        with distributed.together():
+            weights = _newest_checkpoint(Path(cfg.OUTPUT_DIR) / CHECKPOINT_FOLDER)
     with distributed.together():
         model = build_seeded_model(cfg, device)
         if weights:
             load_model_weights(model, weights)
-    if distributed.is_main():
-        logger.log(
-            logging.INFO if weights else logging.WARNING,
-            "evaluating %s",
-            weights or "a random initialisation, as MODEL.WEIGHTS is empty",
-        )
-    _evaluate(cfg, model)
+    if weights:
+        logger.info("evaluating %s", weights)
+    elif distributed.is_main():
+        logger.warning("MODEL.WEIGHTS is empty: evaluating a random initialisation")
+    _evaluate(cfg, model, weights)
 
 
-def _evaluate(cfg: CfgNode, model: nn.Module | None) -> None:
+def _newest_checkpoint(folder: Path) -> Path:
+    paths = Checkpointer(folder).paths()
+    if not paths:
+        raise ConfigError(f"no checkpoint in {folder}; name one with MODEL.WEIGHTS, not --resume")
+    return paths[-1]
+
+
+def _evaluate(cfg: CfgNode, model: nn.Module | None, weights: Path | str = "") -> None:
     """Evaluate a model, or (None) the baseline that the config names; the main rank writes."""
     from unsam.evaluation import evaluate, format_results, write_results
     from unsam.inference import Segmenter
 
-    segmenter = None if model is None else Segmenter(model.eval())
-    results = evaluate(cfg, segmenter)
+    segmenter = None
+    if model is not None:
+        if not isinstance(model, GranularSam):
+            raise ConfigError(f"{type(model).__name__} cannot be evaluated; only GranularSam can")
+        segmenter = Segmenter(model, next(model.parameters()).device)
+    # An evaluation fails on all ranks or on none.
     with distributed.together():
+        results = evaluate(cfg, segmenter)
         if distributed.is_main():
-            about = {"segmenter": cfg.EVALUATION.SEGMENTER, "weights": cfg.MODEL.WEIGHTS}
+            about = {"segmenter": cfg.EVALUATION.SEGMENTER, "weights": str(weights)}
             write_results(results, cfg.OUTPUT_DIR, about)
     logger.info("%s", format_results(results))

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from unsam.data.loader import TrainLoader
+from unsam.data.loader import TrainLoader, worker_deaths_as_errors
 from unsam.data.mapper import Sample
 from unsam.engine import distributed
 from unsam.engine.stop_signals import StoppedBySignalError, StopSignals
@@ -120,17 +121,24 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or the gradient is not finite on some rank; raised on every rank,
-                before the step is made.
+                before the step is made. Or a data loading process died.
             DataError: some rank cannot read a photo; raised on every rank.
             StoppedBySignalError: SIGTERM or Ctrl-C came; the hooks have saved a checkpoint.
         """
         if distributed.world_size() > 1:
+            # Filters of one input channel have strides of either layout at once; DDP asks whether
+            # that is meant.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self._parallel = DistributedDataParallel(self.model)
         self.model.train()
         for hook in self.hooks:
             hook.before_train(self)
         loader = self._make_loader(self.position)
-        with StopSignals() as signals, contextlib.closing(iter(loader)) as batches:
+        with (
+            worker_deaths_as_errors(),
+            StopSignals() as signals,
+            contextlib.closing(iter(loader)) as batches,
+        ):
             while self.progress < 1.0:
                 self._one_iteration(batches, signals)
         for hook in self.hooks:

@@ -47,6 +47,7 @@ class AutomaticMasks:
         points_per_side: the clicks form a regular grid of so many columns and rows.
         granularities: granularities that are asked for when the caller names none.
         prompts_per_batch: prompts that are decoded at once.
+        precision: "float32" or "bfloat16" (autocast) while they are decoded.
         quality_threshold: least predicted IoU.
         stability_threshold: least IoU between the masks at logits above and below zero by
             `stability_offset`; 0 keeps all.
@@ -61,13 +62,20 @@ class AutomaticMasks:
     points_per_side: int = 24
     granularities: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
     prompts_per_batch: int = 192
-    quality_threshold: float = 0.5
-    stability_threshold: float = 0.5
+    precision: str = "float32"
+    quality_threshold: float = 0.3
+    stability_threshold: float = 0.0
     stability_offset: float = 1.0
     nms_threshold: float = 0.8
     min_cells: int = 1
     max_masks: int = 1000
     max_mask_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"INFERENCE.PRECISION is 'float32' or 'bfloat16', got {self.precision!r}"
+            )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -77,6 +85,7 @@ class AutomaticMasks:
             "points_per_side": node.POINTS_PER_SIDE,
             "granularities": tuple(node.GRANULARITIES),
             "prompts_per_batch": node.PROMPTS_PER_BATCH,
+            "precision": node.PRECISION,
             "quality_threshold": node.QUALITY_THRESHOLD,
             "stability_threshold": node.STABILITY_THRESHOLD,
             "stability_offset": node.STABILITY_OFFSET,
@@ -158,7 +167,8 @@ class AutomaticMasks:
                 granularity=asked[batch],
                 image_of_prompt=torch.zeros(count, dtype=torch.int64, device=device),
             )
-            logits, quality = model.decode(images, prompts)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                logits, quality = model.decode(images, prompts)
             logits = crop_to_input(logits, model.mask_stride, input_size)
             yield self._passing(_Candidates(logits, quality, asked[batch]))
 

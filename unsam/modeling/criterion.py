@@ -21,6 +21,10 @@ class MaskCriterion(nn.Module):
         focal_weight: weight of the focal loss (Lin et al. 2017).
         focal_alpha: weight of the foreground in it; below 0 both sides weigh the same.
         focal_gamma: exponent that plays down pixels which are right already; 0 is cross entropy.
+        focal_normalized: divide each mask's focal loss by the sum of its pixels' focal factors
+            (Sofiiuk et al. 2019) instead of by their number. The pixels that are still wrong then
+            keep their say however few they are: a model that starts from nothing would otherwise
+            first learn that most of a photo is not the mask, and be slow to unlearn it.
         dice_weight: weight of the dice loss (Milletari et al. 2016).
         quality_weight: weight of the loss of the predicted IoU.
         quality_loss: "l1" (SAM 2) or "mse" (SAM).
@@ -32,6 +36,7 @@ class MaskCriterion(nn.Module):
         focal_weight: float = 20.0,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        focal_normalized: bool = False,
         dice_weight: float = 1.0,
         quality_weight: float = 1.0,
         quality_loss: str = "l1",
@@ -42,6 +47,7 @@ class MaskCriterion(nn.Module):
         self.focal_weight = focal_weight
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
+        self.focal_normalized = focal_normalized
         self.dice_weight = dice_weight
         self.quality_weight = quality_weight
         self.quality_loss = quality_loss
@@ -54,6 +60,7 @@ class MaskCriterion(nn.Module):
             "focal_weight": node.FOCAL_WEIGHT,
             "focal_alpha": node.FOCAL_ALPHA,
             "focal_gamma": node.FOCAL_GAMMA,
+            "focal_normalized": node.FOCAL_NORMALIZED,
             "dice_weight": node.DICE_WEIGHT,
             "quality_weight": node.QUALITY_WEIGHT,
             "quality_loss": node.QUALITY_LOSS,
@@ -73,8 +80,7 @@ class MaskCriterion(nn.Module):
         """
         logits = logits.to(torch.float32).flatten(1)
         targets, inside = targets.flatten(1), inside.flatten(1)
-        area = inside.sum(1).clamp(min=1)
-        focal = (self._focal(logits, targets) * inside).sum(1) / area
+        focal = self._focal(logits, targets, inside)
         iou = mask_iou(logits.detach() > 0, targets > 0.5, inside)
         error = (quality - iou).abs() if self.quality_loss == "l1" else (quality - iou).square()
         return {
@@ -83,14 +89,19 @@ class MaskCriterion(nn.Module):
             "loss_quality": self.quality_weight * error.sum() / num_masks,
         }
 
-    def _focal(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _focal(self, logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
+        """Return the focal loss of each row of ``[P, N]``, ``[P]``."""
         probability = logits.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         right = probability * targets + (1 - probability) * (1 - targets)
-        loss = entropy * (1 - right) ** self.focal_gamma
         if self.focal_alpha >= 0:
             loss = loss * (self.focal_alpha * targets + (1 - self.focal_alpha) * (1 - targets))
-        return loss
+        factor = (1 - right) ** self.focal_gamma * inside
+        if self.focal_normalized:
+            # Where all pixels are right the sum of the factors is next to nothing, and so would
+            # be the denominator; below one pixel's worth the loss fades as the plain one does.
+            return (loss * factor).sum(1) / factor.detach().sum(1).clamp(min=1.0)
+        return (loss * factor).sum(1) / inside.sum(1).clamp(min=1)
 
 
 def dice_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:

@@ -88,18 +88,20 @@ class GranularSam(nn.Module):
         encoder = build_image_encoder(cfg)
         prompt, decoder = cfg.MODEL.PROMPT_ENCODER, cfg.MODEL.MASK_DECODER
         point_dims = (encoder.embed_dim, encoder.high_res_dims[0])
+        prompt_encoder = PromptEncoder(
+            embed_dim=encoder.embed_dim,
+            image_size=cfg.INPUT.IMAGE_SIZE,
+            stride=encoder.stride,
+            mask_dim=prompt.MASK_DIM,
+            point_feature_dims=point_dims if prompt.POINT_FEATURES else None,
+            click_maps=prompt.CLICK_MAPS,
+            fourier_dim=prompt.FOURIER_DIM,
+            temperature=prompt.TEMPERATURE,
+        )
+        maps = prompt_encoder.click_maps
         return {
             "image_encoder": encoder,
-            "prompt_encoder": PromptEncoder(
-                embed_dim=encoder.embed_dim,
-                image_size=cfg.INPUT.IMAGE_SIZE,
-                stride=encoder.stride,
-                mask_dim=prompt.MASK_DIM,
-                point_feature_dims=point_dims if prompt.POINT_FEATURES else None,
-                click_maps=prompt.CLICK_MAPS,
-                fourier_dim=prompt.FOURIER_DIM,
-                temperature=prompt.TEMPERATURE,
-            ),
+            "prompt_encoder": prompt_encoder,
             "mask_decoder": MaskDecoder(
                 embed_dim=encoder.embed_dim,
                 high_res_dims=encoder.high_res_dims,
@@ -107,6 +109,7 @@ class GranularSam(nn.Module):
                 num_heads=decoder.NUM_HEADS,
                 mlp_dim=decoder.MLP_DIM,
                 upscale_dims=tuple(decoder.UPSCALE_DIMS),
+                num_maps=0 if maps is None else maps.num_maps,
             ),
             "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
             "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
@@ -155,7 +158,10 @@ class GranularSam(nn.Module):
         sparse, real = self.prompt_encoder.sparse(prompts, images)
         dense = self.prompt_encoder.dense(prompts, h, w)
         position = self.prompt_encoder.position.grid(h, w, self.image_encoder.stride)
-        return self.mask_decoder(images, sparse, real, dense, position, prompts.image_of_prompt)
+        maps = self.prompt_encoder.fine_maps(prompts, h, w)
+        return self.mask_decoder(
+            images, sparse, real, dense, position, prompts.image_of_prompt, maps
+        )
 
     def forward(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor] | list[MaskSet]:
         """Return the losses of a batch in training, its whole-image masks in evaluation.

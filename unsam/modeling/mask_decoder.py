@@ -28,6 +28,7 @@ class MaskDecoder(nn.Module):
         num_heads: heads of its attentions.
         mlp_dim: hidden width of its MLPs.
         upscale_dims: channels after the first and after the second upsampling.
+        num_maps: channels of the prompt's own maps that join the dot product; 0 for none (SAM).
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class MaskDecoder(nn.Module):
         num_heads: int = 4,
         mlp_dim: int = 256,
         upscale_dims: tuple[int, int] = (64, 32),
+        num_maps: int = 0,
     ) -> None:
         super().__init__()
         middle_dim, fine_dim = upscale_dims
@@ -52,7 +54,7 @@ class MaskDecoder(nn.Module):
         self.upscale2 = nn.ConvTranspose2d(middle_dim, fine_dim, 2, stride=2)
         self.skip_fine = nn.Conv2d(high_res_dims[0], fine_dim, 1)
         self.skip_middle = nn.Conv2d(high_res_dims[1], middle_dim, 1)
-        self.hypernetwork = Mlp((embed_dim, embed_dim, embed_dim, fine_dim))
+        self.hypernetwork = Mlp((embed_dim, embed_dim, embed_dim, fine_dim + num_maps))
         self.quality_head = Mlp((embed_dim, embed_dim, embed_dim, 1))
 
     def forward(
@@ -63,6 +65,7 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         position: Tensor,
         image_of_prompt: Tensor,
+        maps: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode P prompts on B photos.
 
@@ -73,6 +76,7 @@ class MaskDecoder(nn.Module):
             dense: ``[P, h * w, C]`` or ``[1, 1, C]``, added to the cells.
             position: encodings of the cells, ``[h * w, C]``.
             image_of_prompt: int64 ``[P]``.
+            maps: ``[P, 4 h, 4 w, num_maps]``, None when that is 0.
 
         Returns:
             Mask logits ``[P, 4 h, 4 w]`` (a mask is where they are over 0) and predicted IoU
@@ -90,7 +94,12 @@ class MaskDecoder(nn.Module):
         tokens, cells = self.transformer(tokens, cells, position, real, owner)
         quality = self.quality_head(tokens[:, 0]).to(torch.float32).sigmoid()[:, 0]
         weights = self.hypernetwork(tokens[:, 1])
-        return self._masks(cells, weights, images, image_of_prompt), quality
+        fine_dim = self.upscale2.out_channels
+        logits = self._masks(cells, weights[:, :fine_dim], images, image_of_prompt)
+        if maps is not None:
+            own_weights = weights[:, fine_dim:, None].to(torch.float32)
+            logits = logits + torch.bmm(maps.flatten(1, 2), own_weights).reshape(logits.shape)
+        return logits, quality
 
     def _masks(
         self, cells: Tensor, weights: Tensor, images: EncodedImages, image_of_prompt: Tensor

@@ -50,7 +50,7 @@ class PositionEncoding(nn.Module):
 
 
 class ClickMaps(nn.Module):
-    """Clicks and boxes painted on the image cells, ``Prompts`` to ``[P, h * w, embed_dim]``.
+    """Clicks and boxes painted on a grid of cells, `Prompts` to ``[P, h, w, num_maps]`` in [0, 1].
 
     Each cell learns how near the nearest click of either label is, by Gaussians of several widths,
     and whether it lies in the box: what networks for interactive segmentation take as input
@@ -58,22 +58,20 @@ class ClickMaps(nn.Module):
     once, where attention between position encodings takes thousands of iterations.
 
     Args:
-        embed_dim: channels of the result.
         widths: standard deviations of the Gaussians in pixels.
     """
 
-    def __init__(self, *, embed_dim: int, widths: Sequence[float] = (8.0, 24.0, 72.0)) -> None:
+    def __init__(self, widths: Sequence[float] = (8.0, 24.0, 72.0)) -> None:
         super().__init__()
         self.widths = tuple(widths)
-        self.project = nn.Linear(2 * len(self.widths) + 1, embed_dim, bias=False)
+        self.num_maps = 2 * len(self.widths) + 1
 
     def forward(self, prompts: Prompts, height: int, width: int, stride: int) -> Tensor:
-        """Return the features of a grid of cells."""
+        """Return the maps of a grid of ``height x width`` cells of `stride` pixels, float32."""
         device = prompts.points.device
         x = (torch.arange(width, device=device) + 0.5) * stride
         y = (torch.arange(height, device=device) + 0.5) * stride
         points = prompts.points.to(torch.float32)
-        # [P, K, h, w]: along each axis first, then their product.
         across, down = points[..., :1] - x, points[..., 1:] - y
         maps = []
         for label in (NEGATIVE, POSITIVE):
@@ -81,13 +79,14 @@ class ClickMaps(nn.Module):
             for sigma in self.widths:
                 near_x = (-0.5 * (across / sigma).square()).exp()[:, :, None]
                 near_y = (-0.5 * (down / sigma).square()).exp()[:, :, :, None]
-                near = near_x * near_y * applies
-                maps.append(F.pad(near, (0, 0, 0, 0, 0, 1)).amax(1))
+                # One more row of zeros: the nearest of no click at all is infinitely far.
+                near = F.pad(near_x * near_y * applies, (0, 0, 0, 0, 0, 1))
+                maps.append(near.amax(1))
         maps.append(self._in_box(prompts, across, down))
-        return self.project(torch.stack(maps, dim=-1).flatten(1, 2))
+        return torch.stack(maps, dim=-1)
 
     def _in_box(self, prompts: Prompts, across: Tensor, down: Tensor) -> Tensor:
-        """Return 1 in the cells ``[P, h, w]`` whose centre is beyond a first, before a last corner."""
+        """Return ``[P, h, w]``: 1 where a cell's centre lies between both corners."""
         first = (prompts.labels == BOX_FIRST)[..., None]
         last = (prompts.labels == BOX_LAST)[..., None]
         in_x = ((across <= 0) & first).any(1) & ((across >= 0) & last).any(1)
@@ -106,8 +105,8 @@ class PromptEncoder(nn.Module):
         point_feature_dims: channels of the maps of `EncodedImages` (embedding, finest) whose
             features at a click are added to its token, so that "what looks like this" needs no
             search by attention; None leaves them out, as SAM does.
-        click_maps: whether clicks and boxes are painted on the dense features too (`ClickMaps`);
-            SAM has them as tokens alone.
+        click_maps: whether clicks and boxes are painted on the dense features and offered to the
+            decoder too (`ClickMaps`); SAM has them as tokens alone.
         fourier_dim: see `GranularityEncoding`.
         temperature: see `GranularityEncoding`.
     """
@@ -147,7 +146,9 @@ class PromptEncoder(nn.Module):
             self.point_features = nn.ModuleList(
                 nn.Linear(dim, embed_dim) for dim in point_feature_dims
             )
-        self.click_maps = ClickMaps(embed_dim=embed_dim) if click_maps else None
+        self.click_maps = ClickMaps() if click_maps else None
+        if self.click_maps is not None:
+            self.read_click_maps = nn.Linear(self.click_maps.num_maps, embed_dim, bias=False)
 
     def sparse(self, prompts: Prompts, images: EncodedImages) -> tuple[Tensor, Tensor]:
         """Return the tokens ``[P, K + 1, C]``, granularity first, and which are real (bool)."""
@@ -178,8 +179,15 @@ class PromptEncoder(nn.Module):
             logits = prompts.mask_logits[:, None].clamp(-16.0, 16.0)
             dense = self.mask_reader(logits).flatten(2).transpose(1, 2)
         if self.click_maps is not None:
-            dense = dense + self.click_maps(prompts, height, width, self.stride)
+            maps = self.click_maps(prompts, height, width, self.stride)
+            dense = dense + self.read_click_maps(maps.flatten(1, 2))
         return dense
+
+    def fine_maps(self, prompts: Prompts, height: int, width: int) -> Tensor | None:
+        """Return click maps ``[P, 4 height, 4 width, num_maps]``, or None without `click_maps`."""
+        if self.click_maps is None:
+            return None
+        return self.click_maps(prompts, 4 * height, 4 * width, self.stride // 4)
 
 
 def _at_points(features: Tensor, prompts: Prompts, stride: int) -> Tensor:

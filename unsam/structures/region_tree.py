@@ -80,31 +80,37 @@ class RegionTree:
     def from_masks(cls, masks: MaskSet, containment: float = 0.9) -> RegionTree:
         """Build a strict hierarchy from masks that nest only roughly.
 
-        Masks are taken from large to small. Each goes under the smallest mask before it that
-        contains it, keeps those of its pixels that lie in that parent and in no sibling before it,
-        and is left out if nothing remains. The rest of a parent, and of the image, become leaves
-        of the finest granularity; the image itself is the root.
+        Masks are taken from large to small. Each goes under the innermost region so far that holds
+        most of it and keeps its pixels there that no sibling has taken; if that is less than half
+        of the mask it is left out. The rest of a parent, and of the image, become leaves of the
+        finest granularity; the image itself is the root.
 
         Args:
             masks: any masks of one image; their granularity is kept, raised where a child has more.
-            containment: least share of a mask that must lie in its parent.
+            containment: least share of a mask that must lie in its parent, over 0.5.
+
+        Raises:
+            ValueError: containment of 0.5 or less.
         """
+        if containment <= 0.5:
+            raise ValueError(f"containment must be over 0.5, got {containment}")
         height, width = masks.size
-        nested = masks.with_parents(containment)
         owner = np.full(height * width, -1, np.int32)
-        inner_parent: list[int] = []
+        area = masks.areas
+        parent = np.empty(len(masks), np.int64)
         inner_granularity: list[float] = []
-        node_of = np.full(len(masks), -2, np.int64)
-        for index in np.argsort(-nested.areas, kind="stable"):
-            above = int(nested.parent[index])
-            while above >= 0 and node_of[above] == -2:
-                above = int(nested.parent[above])
-            under = int(node_of[above]) if above >= 0 else -1
-            node = len(inner_parent)
-            if runs.claim(masks.runs_of(int(index)), owner, under, node):
-                node_of[index] = node
-                inner_parent.append(under)
+        for index in np.argsort(-area, kind="stable"):
+            node = len(inner_granularity)
+            own = masks.runs_of(int(index))
+            needed = containment * area[index]
+            under = runs.innermost_owner(own, owner, parent[:node], needed)
+            taken = runs.claim(own, owner, under, node)
+            if taken and 2 * taken >= area[index]:
+                parent[node] = under
                 inner_granularity.append(float(masks.granularity[index]))
+            else:
+                runs.claim(own, owner, node, under)
+        inner_parent = parent[: len(inner_granularity)].tolist()
         return cls._with_rest_leaves(owner, masks.size, inner_parent, inner_granularity)
 
     @classmethod

@@ -141,6 +141,33 @@ def claim(runs: np.ndarray, owner: np.ndarray, old: int, new: int) -> int:
 
 
 @njit(cache=True)
+def innermost_owner(runs: np.ndarray, owner: np.ndarray, parent: np.ndarray, needed: float) -> int:
+    """Return the innermost node of a growing tree that holds at least `needed` of the pixels.
+
+    Args:
+        runs: ``int32 [R, 2]`` of one mask.
+        owner: ``[W * H]``, the innermost node of each pixel, -1 for none.
+        parent: ``int64 [M]``, each lower than its child, -1 for a root.
+        needed: number of pixels, over half of the mask's, so that there is at most one chain.
+
+    Returns:
+        The node, -1 if no root holds so many.
+    """
+    held = np.zeros(parent.size, np.int64)
+    for row in range(runs.shape[0]):
+        for index in range(runs[row, 0], runs[row, 1]):
+            if owner[index] >= 0:
+                held[owner[index]] += 1
+    found = -1
+    for node in range(parent.size - 1, -1, -1):
+        if held[node] >= needed and found < 0:
+            found = node
+        if parent[node] >= 0:
+            held[parent[node]] += held[node]
+    return found
+
+
+@njit(cache=True)
 def areas(runs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the pixels of each mask, ``int64 [N]``."""
     out = np.zeros(offsets.size - 1, np.int64)
