@@ -15,10 +15,8 @@ import torch
 from tests.engine.tiny import make_dataset, make_trainer, tiny_cfg
 from unsam.checkpoint.atomic import StorageError
 from unsam.engine import random_state
-from unsam.engine.build import resolve_precision
 from unsam.engine.hooks import MetricsHook
 from unsam.engine.writers import JsonlWriter
-from unsam.errors import ConfigError
 
 
 @pytest.fixture
@@ -118,15 +116,6 @@ def test_generators_are_captured_and_restored() -> None:
     assert all(a != b for a, b in zip(first, other, strict=True))
     random_state.seed_everything(3)
     assert draw() == first
-
-
-def test_precision() -> None:
-    cpu = torch.device("cpu")
-    assert resolve_precision("auto", cpu) is None
-    assert resolve_precision("bfloat16", cpu) is torch.bfloat16
-    assert resolve_precision("float32", cpu) is None
-    with pytest.raises(ConfigError, match="known: auto"):
-        resolve_precision("half", cpu)
 
 
 def test_bfloat16_trains(annotations: Path, tmp_path: Path) -> None:

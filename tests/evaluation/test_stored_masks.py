@@ -46,7 +46,7 @@ def test_photos_without_stored_masks_are_one_line(truth: str, tmp_path: Path) ->
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "b.png")
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="no masks for .*a.png; make them"):
+    with pytest.raises(DataError, match=r"no masks for .*a\.png; make them"):
         evaluate(recipe(truth, str(other)))
     with pytest.raises(ConfigError, match="STORED_MASKS is empty"):
         evaluate(recipe(truth, ""))

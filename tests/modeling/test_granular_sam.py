@@ -114,7 +114,7 @@ def test_it_learns_one_photo(model):
     assert last > first + 0.3
     assert last > 0.6
     # The quality head predicts the IoU of the mask that is returned.
-    assert float(np.mean([float(step["loss_quality"]) for step in history[-5:]])) < 0.25
+    assert float(np.mean([float(step["loss_quality"].detach()) for step in history[-5:]])) < 0.25
 
 
 @pytest.mark.parametrize("with_mask", [False, True])

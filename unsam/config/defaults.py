@@ -146,6 +146,8 @@ def _model() -> CfgNode:
     prompt.POINT_FEATURES = True
     # Paint clicks and boxes on the image embedding and on the mask features (SAM does not).
     prompt.CLICK_MAPS = True
+    # ... as Gaussians of these standard deviations, in pixels of the model's input.
+    prompt.CLICK_WIDTHS = (4.0, 12.0, 36.0, 108.0)
     # Sines and cosines of the granularity, and the ratio of their extreme frequencies.
     prompt.FOURIER_DIM = 128
     prompt.TEMPERATURE = 100.0
@@ -212,7 +214,8 @@ def _solver() -> CfgNode:
     node.FINAL_LR_RATIO = 0.01
     # The gradient is scaled down to this norm; 0 leaves it as it is.
     node.CLIP_NORM = 1.0
-    # "float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU that has it, else float32.
+    # "float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU or processor that computes in
+    # it, about twice as fast; else float32.
     node.PRECISION = "auto"
     # Steps between two lines of progress and of metrics.jsonl.
     node.LOG_PERIOD = 20
@@ -240,9 +243,8 @@ def _inference() -> CfgNode:
     node.GRANULARITIES = (0.1, 0.3, 0.5, 0.7, 1.0)
     # Prompts that are decoded at once; bounds memory.
     node.PROMPTS_PER_BATCH = 192
-    # Of that decoding: "float32" or "bfloat16" (autocast; twice as fast where the processor has
-    # bfloat16 arithmetic, much slower where it does not).
-    node.PRECISION = "float32"
+    # Of that decoding, as SOLVER.PRECISION.
+    node.PRECISION = "auto"
     # Least predicted IoU of a mask.
     node.QUALITY_THRESHOLD = 0.3
     # Least IoU between the masks at logits over +OFFSET and over -OFFSET; 0 keeps all. Models

@@ -20,8 +20,8 @@ from unsam.engine import distributed, random_state
 from unsam.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook
 from unsam.engine.trainer import Hook, Trainer
 from unsam.engine.writers import JsonlWriter, ProgressWriter
-from unsam.errors import ConfigError
 from unsam.modeling import build_model
+from unsam.modeling.precision import autocast_dtype
 from unsam.solver import Schedule, build_optimizer
 
 METRICS_FILE = "metrics.jsonl"
@@ -84,7 +84,7 @@ def build_trainer(
         max_seconds=cfg.SOLVER.MAX_SECONDS,
         accumulate=cfg.SOLVER.ACCUMULATE,
         clip_norm=cfg.SOLVER.CLIP_NORM,
-        autocast=resolve_precision(cfg.SOLVER.PRECISION, device),
+        autocast=autocast_dtype(cfg.SOLVER.PRECISION, device),
         device=device,
         hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, model)),
     )
@@ -97,25 +97,6 @@ def build_seeded_model(cfg: CfgNode, device: torch.device) -> nn.Module:
     model = build_model(cfg).to(device)
     random_state.seed_everything(cfg.SEED, distributed.rank())
     return model
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """Return the type for autocast, None for plain float32.
-
-    Args:
-        name: ``"float32"``, ``"bfloat16"`` or ``"auto"``.
-        device: where training happens.
-
-    Raises:
-        ConfigError: another name.
-    """
-    if name == "auto":
-        on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if on_gpu else None
-    known = {"float32": None, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise ConfigError(f"SOLVER.PRECISION: unknown '{name}'; known: auto, bfloat16, float32")
-    return known[name]
 
 
 def _hooks(

@@ -1,4 +1,4 @@
-"""Masks made earlier, such as a folder of pseudo masks, as a segmenter of the photos they are for."""
+"""Masks made earlier, such as a folder of pseudo masks, as a segmenter of their photos."""
 
 from __future__ import annotations
 

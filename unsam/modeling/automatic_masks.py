@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unsam.modeling.image_encoder import EncodedImages
+from unsam.modeling.precision import autocast_dtype
 from unsam.modeling.prompts import POSITIVE, Prompts
 from unsam.structures import MaskSet
 
@@ -47,7 +48,7 @@ class AutomaticMasks:
         points_per_side: the clicks form a regular grid of so many columns and rows.
         granularities: granularities that are asked for when the caller names none.
         prompts_per_batch: prompts that are decoded at once.
-        precision: "float32" or "bfloat16" (autocast) while they are decoded.
+        precision: of the decoding, as in `unsam.modeling.precision`.
         quality_threshold: least predicted IoU.
         stability_threshold: least IoU between the masks at logits above and below zero by
             `stability_offset`; 0 keeps all.
@@ -62,7 +63,7 @@ class AutomaticMasks:
     points_per_side: int = 24
     granularities: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
     prompts_per_batch: int = 192
-    precision: str = "float32"
+    precision: str = "auto"
     quality_threshold: float = 0.3
     stability_threshold: float = 0.0
     stability_offset: float = 1.0
@@ -72,10 +73,8 @@ class AutomaticMasks:
     max_mask_size: int = 1024
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(
-                f"INFERENCE.PRECISION is 'float32' or 'bfloat16', got {self.precision!r}"
-            )
+        # A wrong name is refused here and not at the first photo.
+        autocast_dtype(self.precision, torch.device("cpu"))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -158,6 +157,7 @@ class AutomaticMasks:
         points = grid.repeat(len(granularities), 1, 1)
         asked = torch.tensor(granularities, dtype=torch.float32, device=device)
         asked = asked.repeat_interleave(len(grid))
+        dtype = autocast_dtype(self.precision, device)
         for start in range(0, len(points), self.prompts_per_batch):
             batch = slice(start, start + self.prompts_per_batch)
             count = len(points[batch])
@@ -167,7 +167,7 @@ class AutomaticMasks:
                 granularity=asked[batch],
                 image_of_prompt=torch.zeros(count, dtype=torch.int64, device=device),
             )
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 logits, quality = model.decode(images, prompts)
             logits = crop_to_input(logits, model.mask_stride, input_size)
             yield self._passing(_Candidates(logits, quality, asked[batch]))

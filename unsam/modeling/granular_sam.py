@@ -94,7 +94,7 @@ class GranularSam(nn.Module):
             stride=encoder.stride,
             mask_dim=prompt.MASK_DIM,
             point_feature_dims=point_dims if prompt.POINT_FEATURES else None,
-            click_maps=prompt.CLICK_MAPS,
+            click_widths=prompt.CLICK_WIDTHS if prompt.CLICK_MAPS else (),
             fourier_dim=prompt.FOURIER_DIM,
             temperature=prompt.TEMPERATURE,
         )

@@ -61,7 +61,7 @@ class ClickMaps(nn.Module):
         widths: standard deviations of the Gaussians in pixels.
     """
 
-    def __init__(self, widths: Sequence[float] = (8.0, 24.0, 72.0)) -> None:
+    def __init__(self, widths: Sequence[float]) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.num_maps = 2 * len(self.widths) + 1
@@ -105,8 +105,8 @@ class PromptEncoder(nn.Module):
         point_feature_dims: channels of the maps of `EncodedImages` (embedding, finest) whose
             features at a click are added to its token, so that "what looks like this" needs no
             search by attention; None leaves them out, as SAM does.
-        click_maps: whether clicks and boxes are painted on the dense features and offered to the
-            decoder too (`ClickMaps`); SAM has them as tokens alone.
+        click_widths: widths of the maps in which clicks and boxes are painted on the dense features
+            and offered to the decoder too (`ClickMaps`); none for tokens alone, as SAM does.
         fourier_dim: see `GranularityEncoding`.
         temperature: see `GranularityEncoding`.
     """
@@ -119,7 +119,7 @@ class PromptEncoder(nn.Module):
         stride: int = 16,
         mask_dim: int = 16,
         point_feature_dims: tuple[int, int] | None = None,
-        click_maps: bool = False,
+        click_widths: Sequence[float] = (),
         fourier_dim: int = 128,
         temperature: float = 100.0,
     ) -> None:
@@ -146,7 +146,7 @@ class PromptEncoder(nn.Module):
             self.point_features = nn.ModuleList(
                 nn.Linear(dim, embed_dim) for dim in point_feature_dims
             )
-        self.click_maps = ClickMaps() if click_maps else None
+        self.click_maps = ClickMaps(click_widths) if click_widths else None
         if self.click_maps is not None:
             self.read_click_maps = nn.Linear(self.click_maps.num_maps, embed_dim, bias=False)
 

@@ -93,7 +93,7 @@ def split_pseudo_masks(
     for target, names in ((Path(held_out), order[:cut]), (Path(train), order[cut:])):
         inside = os.path.relpath(root, target.resolve())
         entries = {
-            name: {**images[name], "json": os.path.join(inside, _json_name(name, images[name]))}
+            name: {**images[name], "json": f"{inside}/{_json_name(name, images[name])}"}
             for name in sorted(names)
         }
         part = {**manifest, "images": entries, "failures": {}}

@@ -1,0 +1,35 @@
+"""Which arithmetic autocast uses, from the name in a config."""
+
+from __future__ import annotations
+
+import torch
+
+from unsam.errors import ConfigError
+
+
+def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """Return the type for autocast, None for plain float32.
+
+    Args:
+        name: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device computes in
+            it (a GPU that supports it, a processor with AVX-512 BF16 or AMX), where it is about
+            twice as fast; float32 elsewhere, where bfloat16 would be emulated slowly.
+        device: where the model runs.
+
+    Raises:
+        ConfigError: another name.
+    """
+    known = {"float32": None, "bfloat16": torch.bfloat16}
+    if name == "auto":
+        return torch.bfloat16 if _computes_in_bfloat16(device) else None
+    if name not in known:
+        raise ConfigError(f"PRECISION: unknown '{name}'; known: auto, bfloat16, float32")
+    return known[name]
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Queries of torch without a public name yet; without them float32 is the safe answer.
+    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, query, bool)() for query in queries)
