@@ -150,7 +150,7 @@ def write_report(
 
 def _add_photo(report: Any, record: ImageRecord, segmenter: Segmenter) -> None:
     from unsam.structures import RegionTree, read_photo
-    from unsam.visualization import draw_labels, draw_masks, draw_points
+    from unsam.visualization import draw_labels, draw_masks
 
     image = read_photo(record.file_name)
     pseudo = record.masks()
@@ -178,17 +178,14 @@ def _add_photo(report: Any, record: ImageRecord, segmenter: Segmenter) -> None:
         ],
     )
     report.paragraph("The model, one click at four granularities:")
-    point = _click_for(pseudo, image.shape[:2])
+    point = click_for(pseudo, image.shape[:2])
     segmenter.set_image(image)
     answer = segmenter.predict(point[None], [1], granularity=list(CLICK_GRANULARITIES))
     report.figures(
-        [
-            _small(draw_points(_tint(image, mask), point[None], [1]))
-            for mask in np.asarray(answer.masks)
-        ],
+        [_small(draw_click(image, mask, point)) for mask in answer.masks],
         [
             f"granularity {granularity}: {100 * float(np.mean(mask)):.1f} % of the photo"
-            for granularity, mask in zip(CLICK_GRANULARITIES, np.asarray(answer.masks), strict=True)
+            for granularity, mask in zip(CLICK_GRANULARITIES, answer.masks, strict=True)
         ],
     )
 
@@ -256,7 +253,7 @@ def _collect_scikit_image_photos(folder: Path) -> Path:
     return folder
 
 
-def _click_for(masks: Any, size: Sequence[int]) -> np.ndarray:
+def click_for(masks: Any, size: Sequence[int]) -> np.ndarray:
     """Return a point [x, y] deep inside a mask of middling size, the image's centre without one."""
     import cv2
 
@@ -269,10 +266,12 @@ def _click_for(masks: Any, size: Sequence[int]) -> np.ndarray:
     return np.array([x, y], np.float32)
 
 
-def _tint(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    from unsam.visualization import draw_labels
+def draw_click(image: np.ndarray, mask: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Return ``uint8 [H, W, 3]``: a photo with a mask ``bool [H, W]`` and the click ``[x, y]``."""
+    from unsam.visualization import draw_labels, draw_points
 
-    return draw_labels(image, np.where(mask, 0, -1), alpha=0.6)
+    tinted = draw_labels(image, np.where(mask, 0, -1), alpha=0.6)
+    return draw_points(tinted, point[None], [1])
 
 
 def _small(image: np.ndarray) -> np.ndarray:

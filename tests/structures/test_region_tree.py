@@ -113,6 +113,29 @@ def test_rough_masks_become_a_strict_hierarchy() -> None:
     assert (middle[18:20, 15:20] == middle[10, 10]).all()
 
 
+def test_a_small_region_lives_where_its_pixels_went() -> None:
+    masks = np.zeros((3, 20, 30), bool)
+    masks[0, :, :16] = True  # the larger one takes the overlap
+    masks[1, :, 12:26] = True
+    masks[2, 5:9, 12:16] = True  # inside both; its smallest container has lost these pixels
+    tree = RegionTree.from_masks(MaskSet.from_masks(masks, granularity=[0.8, 0.7, 0.2]))
+    fine = tree.cut(0.2)
+    np.testing.assert_array_equal(fine == fine[6, 13], masks[2])
+    coarse = tree.cut(0.8)
+    np.testing.assert_array_equal(coarse == coarse[0, 0], masks[0])
+    assert np.unique(coarse).size == 3
+
+
+def test_a_mask_that_lost_most_of_its_pixels_is_left_out() -> None:
+    masks = np.zeros((2, 20, 30), bool)
+    masks[0, :, :16] = True
+    masks[1, 2:18, 6:22] = True  # 10 of its 16 columns lie in the larger one
+    tree = RegionTree.from_masks(MaskSet.from_masks(masks))
+    assert tree.num_leaves == 2
+    with pytest.raises(ValueError, match=r"over 0\.5"):
+        RegionTree.from_masks(MaskSet.from_masks(masks), containment=0.4)
+
+
 def test_no_masks_is_one_region() -> None:
     tree = RegionTree.from_masks(MaskSet.empty((3, 4)))
     assert len(tree) == 1
