@@ -1,6 +1,6 @@
 """Draw the picture of the README: ``python tools/draw_overview.py WEIGHTS PHOTO... OUTPUT``.
 
-Each row is a photo, its pseudo masks cut at two granularities, and the answer to one click at three.
+Each row is a photo, its pseudo masks cut at two granularities, and one click at three.
 """
 
 from __future__ import annotations

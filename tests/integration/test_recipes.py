@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from unsam.config import list_configs, load_config
+from unsam.data import ImageRecord
 from unsam.evaluation import build_evaluator, build_segmenter
 from unsam.evaluation.evaluation_loop import MODEL
 from unsam.modeling import build_model
@@ -18,4 +19,4 @@ def test_the_model_of_every_recipe_is_built(name: str) -> None:
     if cfg.EVALUATION.SEGMENTER != MODEL:
         assert callable(build_segmenter(cfg).generate)
     for evaluator in cfg.EVALUATION.EVALUATORS:
-        build_evaluator(evaluator, cfg, []).reset()
+        build_evaluator(evaluator, cfg, [ImageRecord(1, "a.jpg", 4, 4)]).reset()

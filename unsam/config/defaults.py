@@ -148,6 +148,10 @@ def _model() -> CfgNode:
     prompt.CLICK_MAPS = True
     # ... as Gaussians of these standard deviations, in pixels of the model's input.
     prompt.CLICK_WIDTHS = (4.0, 12.0, 36.0, 108.0)
+    # Maps of how much each cell looks like the clicked ones, for either label, and the channels
+    # that each compares; 0 maps for none (SAM has none).
+    prompt.SIMILARITY_HEADS = 4
+    prompt.SIMILARITY_DIM = 16
     # Sines and cosines of the granularity, and the ratio of their extreme frequencies.
     prompt.FOURIER_DIM = 128
     prompt.TEMPERATURE = 100.0

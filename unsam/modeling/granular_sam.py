@@ -95,10 +95,10 @@ class GranularSam(nn.Module):
             mask_dim=prompt.MASK_DIM,
             point_feature_dims=point_dims if prompt.POINT_FEATURES else None,
             click_widths=prompt.CLICK_WIDTHS if prompt.CLICK_MAPS else (),
+            similarity=_similarity_arguments(cfg, encoder.high_res_dims[0]),
             fourier_dim=prompt.FOURIER_DIM,
             temperature=prompt.TEMPERATURE,
         )
-        maps = prompt_encoder.click_maps
         return {
             "image_encoder": encoder,
             "prompt_encoder": prompt_encoder,
@@ -109,7 +109,7 @@ class GranularSam(nn.Module):
                 num_heads=decoder.NUM_HEADS,
                 mlp_dim=decoder.MLP_DIM,
                 upscale_dims=tuple(decoder.UPSCALE_DIMS),
-                num_maps=0 if maps is None else maps.num_maps,
+                num_maps=prompt_encoder.num_fine_maps,
             ),
             "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
             "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
@@ -158,7 +158,7 @@ class GranularSam(nn.Module):
         sparse, real = self.prompt_encoder.sparse(prompts, images)
         dense = self.prompt_encoder.dense(prompts, h, w)
         position = self.prompt_encoder.position.grid(h, w, self.image_encoder.stride)
-        maps = self.prompt_encoder.fine_maps(prompts, h, w)
+        maps = self.prompt_encoder.fine_maps(prompts, images)
         return self.mask_decoder(
             images, sparse, real, dense, position, prompts.image_of_prompt, maps
         )
@@ -254,6 +254,17 @@ class GranularSam(nn.Module):
             granularity=torch.cat(granularity).to(device, torch.float32),
             image_of_mask=torch.cat(owners).to(device),
         )
+
+
+def _similarity_arguments(cfg: CfgNode, in_dim: int) -> dict[str, int] | None:
+    prompt = cfg.MODEL.PROMPT_ENCODER
+    if prompt.SIMILARITY_HEADS == 0:
+        return None
+    return {
+        "in_dim": in_dim,
+        "num_heads": prompt.SIMILARITY_HEADS,
+        "head_dim": prompt.SIMILARITY_DIM,
+    }
 
 
 def _padded_size(images: Sequence[Tensor], stride: int) -> tuple[int, int]:

@@ -28,7 +28,8 @@ class MaskDecoder(nn.Module):
         num_heads: heads of its attentions.
         mlp_dim: hidden width of its MLPs.
         upscale_dims: channels after the first and after the second upsampling.
-        num_maps: channels of the prompt's own maps that join the dot product; 0 for none (SAM).
+        num_maps: channels of the prompt's own maps, which join the features before the last
+            nonlinearity and the dot product after it; 0 for none (SAM).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class MaskDecoder(nn.Module):
         self.upscale2 = nn.ConvTranspose2d(middle_dim, fine_dim, 2, stride=2)
         self.skip_fine = nn.Conv2d(high_res_dims[0], fine_dim, 1)
         self.skip_middle = nn.Conv2d(high_res_dims[1], middle_dim, 1)
+        self.read_maps = nn.Linear(num_maps, fine_dim) if num_maps else None
         self.hypernetwork = Mlp((embed_dim, embed_dim, embed_dim, fine_dim + num_maps))
         self.quality_head = Mlp((embed_dim, embed_dim, embed_dim, 1))
 
@@ -95,14 +97,19 @@ class MaskDecoder(nn.Module):
         quality = self.quality_head(tokens[:, 0]).to(torch.float32).sigmoid()[:, 0]
         weights = self.hypernetwork(tokens[:, 1])
         fine_dim = self.upscale2.out_channels
-        logits = self._masks(cells, weights[:, :fine_dim], images, image_of_prompt)
+        logits = self._masks(cells, weights[:, :fine_dim], images, image_of_prompt, maps)
         if maps is not None:
             own_weights = weights[:, fine_dim:, None].to(torch.float32)
             logits = logits + torch.bmm(maps.flatten(1, 2), own_weights).reshape(logits.shape)
         return logits, quality
 
     def _masks(
-        self, cells: Tensor, weights: Tensor, images: EncodedImages, image_of_prompt: Tensor
+        self,
+        cells: Tensor,
+        weights: Tensor,
+        images: EncodedImages,
+        image_of_prompt: Tensor,
+        maps: Tensor | None,
     ) -> Tensor:
         """Upsample cells ``[P, h * w, C]``, take the dot product with ``weights [P, c]``.
 
@@ -123,7 +130,11 @@ class MaskDecoder(nn.Module):
         x = _upscale(cells, self.upscale1).reshape(P, h * w * 4, c1)
         x = F.gelu(self.upscale_norm(x + spread(middle, image_of_prompt)))
         x = _upscale(x, self.upscale2).reshape(P, h * w * 16, c2)
-        x = F.gelu(x + spread(fine, image_of_prompt))
+        x = x + spread(fine, image_of_prompt)
+        if maps is not None and self.read_maps is not None:
+            nested = maps.reshape(P, h, 2, 2, w, 2, 2, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
+            x = x + self.read_maps(nested.reshape(P, h * w * 16, -1))
+        x = F.gelu(x)
         logits = torch.bmm(x, weights[:, :, None].to(x.dtype)).to(torch.float32)
         logits = logits.reshape(P, h, w, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
         return logits.reshape(P, 4 * h, 4 * w)

@@ -13,6 +13,7 @@ from unsam.modeling.granularity_encoding import GranularityEncoding
 from unsam.modeling.image_encoder import EncodedImages
 from unsam.modeling.layers import ChannelNorm
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE, Prompts
+from unsam.modeling.similarity_maps import SimilarityMaps
 
 
 class PositionEncoding(nn.Module):
@@ -107,6 +108,8 @@ class PromptEncoder(nn.Module):
             search by attention; None leaves them out, as SAM does.
         click_widths: widths of the maps in which clicks and boxes are painted on the dense features
             and offered to the decoder too (`ClickMaps`); none for tokens alone, as SAM does.
+        similarity: arguments of `SimilarityMaps` over the finest features, which the decoder reads
+            beside the click maps; None for none, as SAM.
         fourier_dim: see `GranularityEncoding`.
         temperature: see `GranularityEncoding`.
     """
@@ -120,6 +123,7 @@ class PromptEncoder(nn.Module):
         mask_dim: int = 16,
         point_feature_dims: tuple[int, int] | None = None,
         click_widths: Sequence[float] = (),
+        similarity: dict[str, int] | None = None,
         fourier_dim: int = 128,
         temperature: float = 100.0,
     ) -> None:
@@ -149,6 +153,9 @@ class PromptEncoder(nn.Module):
         self.click_maps = ClickMaps(click_widths) if click_widths else None
         if self.click_maps is not None:
             self.read_click_maps = nn.Linear(self.click_maps.num_maps, embed_dim, bias=False)
+        self.similarity = None if similarity is None else SimilarityMaps(**similarity)
+        parts = (self.click_maps, self.similarity)
+        self.num_fine_maps = sum(part.num_maps for part in parts if part is not None)
 
     def sparse(self, prompts: Prompts, images: EncodedImages) -> tuple[Tensor, Tensor]:
         """Return the tokens ``[P, K + 1, C]``, granularity first, and which are real (bool)."""
@@ -183,11 +190,20 @@ class PromptEncoder(nn.Module):
             dense = dense + self.read_click_maps(maps.flatten(1, 2))
         return dense
 
-    def fine_maps(self, prompts: Prompts, height: int, width: int) -> Tensor | None:
-        """Return click maps ``[P, 4 height, 4 width, num_maps]``, or None without `click_maps`."""
-        if self.click_maps is None:
-            return None
-        return self.click_maps(prompts, 4 * height, 4 * width, self.stride // 4)
+    def fine_maps(self, prompts: Prompts, images: EncodedImages) -> Tensor | None:
+        """Return what the decoder reads at a quarter of the stride, None if there is nothing.
+
+        Returns:
+            Click and similarity maps, float32 ``[P, 4 h, 4 w, num_fine_maps]`` in [0, 1].
+        """
+        fine = images.high_res[0]
+        height, width = fine.shape[-2:]
+        maps = []
+        if self.click_maps is not None:
+            maps.append(self.click_maps(prompts, height, width, self.stride // 4))
+        if self.similarity is not None:
+            maps.append(self.similarity(prompts, fine, self.stride // 4))
+        return torch.cat(maps, dim=-1) if maps else None
 
 
 def _at_points(features: Tensor, prompts: Prompts, stride: int) -> Tensor:
