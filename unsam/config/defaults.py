@@ -244,7 +244,7 @@ def _inference() -> CfgNode:
     # Whole photos: a click at each point of a grid of so many columns and rows ...
     node.POINTS_PER_SIDE = 24
     # ... at each of these granularities, unless the caller names others.
-    node.GRANULARITIES = (0.1, 0.3, 0.5, 0.7, 1.0)
+    node.GRANULARITIES = (0.12, 0.16, 0.22, 0.32, 0.5, 0.8)
     # Prompts that are decoded at once; bounds memory.
     node.PROMPTS_PER_BATCH = 192
     # Of that decoding, as SOLVER.PRECISION.

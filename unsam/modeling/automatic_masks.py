@@ -61,7 +61,7 @@ class AutomaticMasks:
     """
 
     points_per_side: int = 24
-    granularities: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
+    granularities: tuple[float, ...] = (0.12, 0.16, 0.22, 0.32, 0.5, 0.8)
     prompts_per_batch: int = 192
     precision: str = "auto"
     quality_threshold: float = 0.3
