@@ -14,14 +14,16 @@ from divide_and_conquer.pipeline import PseudoMasker
 from unsam.checkpoint.atomic import atomic_writer
 from unsam.config import get_cfg
 from unsam.inference import Segmenter
-from unsam.quickstart import click_for, draw_click
+from unsam.quickstart import draw_click
 from unsam.structures import RegionTree, read_photo
 from unsam.visualization import draw_labels, hstack
 from unsam.visualization.overlay import encode_image
 
 PSEUDO_CUTS = (0.2, 0.4)
-CLICKS = (0.15, 0.4, 0.8)
-HEIGHT = 220
+GRANULARITIES = (0.2, 0.35, 0.6)
+CLICK = (0.5, 0.55)
+"""Where the click is, as a share of width and height."""
+WIDTH, GAP = 1500, 6
 
 
 def main() -> None:
@@ -34,29 +36,30 @@ def main() -> None:
     segmenter = Segmenter.from_checkpoint(arguments.weights)
     masker = PseudoMasker.from_config(get_cfg())
     rows = [draw_row(read_photo(path), masker, segmenter) for path in arguments.photos]
-    width = min(row.shape[1] for row in rows)
-    gap = np.full((6, width, 3), 255, np.uint8)
-    parts = [part for row in rows for part in (cv2.resize(row, (width, HEIGHT)), gap)]
+    gap = np.full((GAP, WIDTH, 3), 255, np.uint8)
+    parts = [part for row in rows for part in (row, gap)]
     picture = np.concatenate(parts[:-1])
     with atomic_writer(arguments.output) as stream:
         stream.write(encode_image(picture, "JPEG"))
 
 
 def draw_row(image: np.ndarray, masker: PseudoMasker, segmenter: Segmenter) -> np.ndarray:
-    """Return one row of the picture, ``uint8 [HEIGHT, ?, 3]``."""
-    pseudo = masker(image)
-    tree = RegionTree.from_masks(pseudo)
-    point = click_for(pseudo, image.shape[:2])
+    """Return one row of the picture, ``uint8 [?, WIDTH, 3]``."""
+    tree = RegionTree.from_masks(masker(image))
+    height, width = image.shape[:2]
+    point = np.array([CLICK[0] * width, CLICK[1] * height], np.float32)
     segmenter.set_image(image)
-    answer = segmenter.predict(point[None], [1], granularity=list(CLICKS))
+    answer = segmenter.predict(point[None], [1], granularity=list(GRANULARITIES))
     pictures = [
         image,
         *(draw_labels(image, tree.cut(granularity)) for granularity in PSEUDO_CUTS),
         *(draw_click(image, mask, point) for mask in answer.masks),
     ]
-    scale = HEIGHT / image.shape[0]
-    size = (round(image.shape[1] * scale), HEIGHT)
-    return hstack([cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in pictures])
+    each = (WIDTH - GAP * (len(pictures) - 1)) // len(pictures)
+    size = (each, round(height * each / width))
+    small = [cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in pictures]
+    row = hstack(small, GAP)
+    return np.pad(row, ((0, 0), (0, WIDTH - row.shape[1]), (0, 0)), constant_values=255)
 
 
 if __name__ == "__main__":

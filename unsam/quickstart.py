@@ -178,7 +178,7 @@ def _add_photo(report: Any, record: ImageRecord, segmenter: Segmenter) -> None:
         ],
     )
     report.paragraph("The model, one click at four granularities:")
-    point = click_for(pseudo, image.shape[:2])
+    point = _click_for(pseudo, image.shape[:2])
     segmenter.set_image(image)
     answer = segmenter.predict(point[None], [1], granularity=list(CLICK_GRANULARITIES))
     report.figures(
@@ -253,7 +253,7 @@ def _collect_scikit_image_photos(folder: Path) -> Path:
     return folder
 
 
-def click_for(masks: Any, size: Sequence[int]) -> np.ndarray:
+def _click_for(masks: Any, size: Sequence[int]) -> np.ndarray:
     """Return a point [x, y] deep inside a mask of middling size, the image's centre without one."""
     import cv2
 
