@@ -84,7 +84,7 @@ def build_trainer(
         max_seconds=cfg.SOLVER.MAX_SECONDS,
         accumulate=cfg.SOLVER.ACCUMULATE,
         clip_norm=cfg.SOLVER.CLIP_NORM,
-        autocast=autocast_dtype(cfg.SOLVER.PRECISION, device),
+        autocast=autocast_dtype(cfg.SOLVER.PRECISION, device, "SOLVER.PRECISION"),
         device=device,
         hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, model)),
     )

@@ -7,7 +7,9 @@ import torch
 from unsam.errors import ConfigError
 
 
-def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(
+    name: str, device: torch.device, key: str = "INFERENCE.PRECISION"
+) -> torch.dtype | None:
     """Return the type for autocast, None for plain float32.
 
     Args:
@@ -15,6 +17,7 @@ def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
             it (a GPU that supports it, a processor with AVX-512 BF16 or AMX), where it is about
             twice as fast; float32 elsewhere, where bfloat16 would be emulated slowly.
         device: where the model runs.
+        key: the key of the config that `name` is from, for the error.
 
     Raises:
         ConfigError: another name.
@@ -23,7 +26,7 @@ def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
     if name == "auto":
         return torch.bfloat16 if _computes_in_bfloat16(device) else None
     if name not in known:
-        raise ConfigError(f"PRECISION: unknown '{name}'; known: auto, bfloat16, float32")
+        raise ConfigError(f"{key}: unknown '{name}'; known: auto, bfloat16, float32")
     return known[name]
 
 
