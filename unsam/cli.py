@@ -120,7 +120,6 @@ def _add_pseudo_masks(commands: argparse._SubParsersAction) -> None:
 
 def _run_pseudo_masks(arguments: argparse.Namespace) -> int:
     from divide_and_conquer.generate import generate_pseudo_masks
-
     from unsam.config import load_config
 
     cfg = load_config(arguments.config_file, arguments.overrides)

@@ -19,9 +19,9 @@ NMS_THRESHOLD = 0.8
 
 def benchmark_masks() -> dict[str, Any]:
     """Return seconds of `MaskSet` and of pycocotools on the same RLEs, exactness and memory."""
-    from benchmark import median_seconds
     from pycocotools import mask as coco_mask
 
+    from benchmark import median_seconds
     from unsam.structures import MaskSet
 
     masks = hierarchy_of_photo()
