@@ -46,12 +46,14 @@ REQUIRED = [
     "pyyaml>=6",
     "tqdm>=4.66",
 ]
+SCALE = ["ray[data]", "webdataset"]
 EXTRAS = {
     "log": ["wandb", "tensorboard"],
     "demo": ["gradio>=6"],
-    "scale": ["ray[data]", "webdataset"],
+    "scale": SCALE,
     "export": ["onnx", "onnxruntime", "onnxscript"],
     "dev": [
+        *SCALE,
         "build",
         "hypothesis",
         "mypy",

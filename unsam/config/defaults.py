@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode
 
+from unsam.config.pseudo_mask_defaults import pseudo_mask_defaults
+
 
 def get_cfg() -> CfgNode:
     """Return a fresh copy of the default configuration, keys in upper case."""
@@ -18,7 +20,7 @@ def get_cfg() -> CfgNode:
     cfg.OUTPUT_DIR = "output"
     # "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
     cfg.DEVICE = "auto"
-    cfg.PSEUDO_MASKS = _pseudo_masks()
+    cfg.PSEUDO_MASKS = pseudo_mask_defaults()
     cfg.DATASETS = _datasets()
     cfg.DATALOADER = _dataloader()
     cfg.INPUT = _input()
@@ -29,57 +31,6 @@ def get_cfg() -> CfgNode:
     cfg.INFERENCE = _inference()
     cfg.EVALUATION = _evaluation()
     return cfg
-
-
-def _pseudo_masks() -> CfgNode:
-    node = CfgNode()
-    # Photos are worked on with their longer side reduced to this; masks come out at full size.
-    node.WORK_SIZE = 512
-    # At most so many masks per photo, the best by score.
-    node.MAX_MASKS = 1000
-    # Masks below this share of the photo are left out.
-    node.MIN_AREA_SHARE = 0.0004
-    # Of two masks with a larger IoU than this, only the one with the better score stays.
-    node.NMS_IOU = 0.9
-    # Least share of a mask that must lie in its parent.
-    node.CONTAINMENT = 0.9
-    # Add the whole photo as the root of all masks; False gives one tree for each object.
-    node.WHOLE_IMAGE = True
-
-    node.REGIONS = CfgNode()
-    # Starting regions (Felzenszwalb and Huttenlocher): scales, fine to coarse, one hierarchy for
-    # each, pooled; smoothing; smallest size in pixels.
-    node.REGIONS.SCALES = (50.0, 150.0, 400.0)
-    node.REGIONS.SIGMA = 0.6
-    node.REGIONS.MIN_SIZE = 20
-
-    node.FEATURES = CfgNode()
-    # A name in divide_and_conquer/features/build.py; "classical" needs no weights.
-    node.FEATURES.NAME = "classical"
-    # Soft histogram bins per Lab channel and per gradient energy; weight of texture to colour.
-    node.FEATURES.COLOR_BINS = 16
-    node.FEATURES.TEXTURE_BINS = 4
-    node.FEATURES.TEXTURE_WEIGHT = 0.0
-
-    node.EMBEDDING = CfgNode()
-    # "spectral": merge by soft cuts of the region graph; "none": by the features themselves.
-    node.EMBEDDING.NAME = "spectral"
-    # Eigenvectors; edge strength (Lab units) and 1 - cosine at which affinity falls to 1/e.
-    node.EMBEDDING.DIMS = 24
-    node.EMBEDDING.EDGE_SCALE = 10.0
-    node.EMBEDDING.FEATURE_SCALE = 0.15
-
-    node.CONQUER = CfgNode()
-    # Merge while the similarity is at least this; every merge gives a mask. -1 merges all.
-    node.CONQUER.THRESHOLDS = (-1.0,)
-
-    node.DIVIDE = CfgNode()
-    # A name in divide_and_conquer/divide/build.py, or "none".
-    node.DIVIDE.NAME = "ncut"
-    # Cosine above which regions are linked; objects to look for.
-    node.DIVIDE.TAU = 0.15
-    node.DIVIDE.MAX_OBJECTS = 3
-    return node
 
 
 def _datasets() -> CfgNode:
