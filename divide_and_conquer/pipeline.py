@@ -2,187 +2,155 @@
 
 from __future__ import annotations
 
-import cv2
+from dataclasses import asdict
+from typing import Any, Protocol
+
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.conquer import merge_regions
-from divide_and_conquer.divide.build import Divider, build_divider
-from divide_and_conquer.features.build import FeatureExtractor, build_features
-from divide_and_conquer.features.classical import edge_strength
-from divide_and_conquer.features.spectral import spectral_embedding
-from divide_and_conquer.granularity import granularity_of_trees
-from divide_and_conquer.ranking import region_scores
-from divide_and_conquer.superpixels import RegionGraph, felzenszwalb_regions
+from divide_and_conquer.granularity import absolute_granularity, granularity_of_trees
+from divide_and_conquer.instance_hierarchy import InstanceHierarchy
+from divide_and_conquer.refine.build import RefineReport
+from divide_and_conquer.region_hierarchy import RegionHierarchy
+from unsam.annotations.index import AnnotationIndex
 from unsam.errors import ConfigError
-from unsam.structures import MaskSet, RegionTree
+from unsam.structures import MaskSet
+
+
+class Hierarchy(Protocol):
+    """Anything that makes masks of every size of one photo."""
+
+    # Whether human masks were used to make it.
+    supervised: bool
+
+    def __call__(self, photo: np.ndarray, given: MaskSet) -> tuple[MaskSet, RefineReport]:
+        """Return the masks of a photo ``uint8 [H, W, 3]``, `given` among them."""
+        ...
 
 
 class PseudoMasker:
-    """Makes the pseudo masks of photos; reads no label and no weight.
+    """Makes the pseudo masks of photos.
 
     Example:
-        ``PseudoMasker.from_config(get_cfg())(read_photo("a.jpg"))``
+        ``build_masker(get_cfg())(read_photo("a.jpg"))``
     """
 
     def __init__(
         self,
         *,
-        features: FeatureExtractor,
-        divider: Divider | None,
-        work_size: int,
-        region_scales: tuple[float, ...],
-        region_sigma: float,
-        region_min_size: int,
-        embedding: str,
-        embedding_dims: int,
-        edge_scale: float,
-        feature_scale: float,
-        thresholds: tuple[float, ...],
-        max_masks: int,
-        min_area_share: float,
-        nms_iou: float,
-        containment: float,
-        whole_image: bool,
+        hierarchy: Hierarchy,
+        given: AnnotationIndex | None = None,
+        containment: float = 0.9,
+        granularity: str = "relative",
+        fine_share: float = 0.01,
+        published: bool = False,
     ) -> None:
-        """Keep the settings; their meaning is in PSEUDO_MASKS of unsam/config/defaults.py.
+        """Keep the settings; their meaning is in unsam/config/pseudo_mask_defaults.py.
+
+        Args:
+            hierarchy: makes the masks.
+            given: masks of people, by photo.
+            containment: least share of a mask that must lie in its parent.
+            granularity: "relative" or "absolute".
+            fine_share: of the relative granularity.
+            published: parents and granularity as the released code has them: each instance with
+                its parts by itself.
 
         Raises:
-            ConfigError: an unknown embedding, or no room for a mask.
+            ConfigError: an unknown kind of granularity.
         """
-        if embedding not in ("spectral", "none"):
-            raise ConfigError(f"PSEUDO_MASKS.EMBEDDING.NAME: '{embedding}' is not spectral or none")
-        if not region_scales:
-            raise ConfigError("PSEUDO_MASKS.REGIONS.SCALES needs at least one scale")
-        if work_size < 1 or max_masks < 1:
-            raise ConfigError("PSEUDO_MASKS: WORK_SIZE and MAX_MASKS must be 1 or more")
-        self.features = features
-        self.divider = divider
-        self.work_size = work_size
-        self.region_scales = region_scales
-        self.region_sigma = region_sigma
-        self.region_min_size = region_min_size
-        self.embedding = embedding
-        self.embedding_dims = embedding_dims
-        self.edge_scale = edge_scale
-        self.feature_scale = feature_scale
-        self.thresholds = thresholds
-        self.max_masks = max_masks
-        self.min_area_share = min_area_share
-        self.nms_iou = nms_iou
+        if granularity not in ("relative", "absolute"):
+            raise ConfigError(
+                f"PSEUDO_MASKS.GRANULARITY.KIND: '{granularity}' is not relative or absolute"
+            )
+        self.hierarchy = hierarchy
+        self.given = given
         self.containment = containment
-        self.whole_image = whole_image
+        self.granularity = granularity
+        self.fine_share = fine_share
+        self.published = published
+        self._report = RefineReport()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> PseudoMasker:
-        """Build from PSEUDO_MASKS."""
+        """Build from PSEUDO_MASKS.
+
+        Raises:
+            ConfigError: a value that does not fit.
+            CheckpointError: weights that cannot be had or do not fit.
+            DataError: the given masks cannot be read.
+        """
         node = cfg.PSEUDO_MASKS
+        if node.COMPAT not in ("none", "published"):
+            raise ConfigError(f"PSEUDO_MASKS.COMPAT: '{node.COMPAT}' is not none or published")
+        given = node.DIVIDE.GIVEN_MASKS
         return cls(
-            features=build_features(cfg),
-            divider=build_divider(cfg),
-            work_size=node.WORK_SIZE,
-            region_scales=tuple(node.REGIONS.SCALES),
-            region_sigma=node.REGIONS.SIGMA,
-            region_min_size=node.REGIONS.MIN_SIZE,
-            embedding=node.EMBEDDING.NAME,
-            embedding_dims=node.EMBEDDING.DIMS,
-            edge_scale=node.EMBEDDING.EDGE_SCALE,
-            feature_scale=node.EMBEDDING.FEATURE_SCALE,
-            thresholds=tuple(node.CONQUER.THRESHOLDS),
-            max_masks=node.MAX_MASKS,
-            min_area_share=node.MIN_AREA_SHARE,
-            nms_iou=node.NMS_IOU,
+            given=AnnotationIndex.open(given) if given else None,
+            hierarchy=build_hierarchy(cfg),
             containment=node.CONTAINMENT,
-            whole_image=node.WHOLE_IMAGE,
+            granularity=node.GRANULARITY.KIND,
+            fine_share=node.GRANULARITY.FINE_SHARE,
+            published=node.COMPAT == "published" and node.HIERARCHY == "instances",
         )
 
-    def __call__(self, photo: np.ndarray) -> MaskSet:
+    def __call__(self, photo: np.ndarray, name: str = "") -> MaskSet:
         """Return the masks of a photo ``uint8 [H, W, 3]`` (RGB), largest first.
 
         Every mask has as parent the smallest larger one that holds most of it, or is a root;
         granularity never decreases towards the parent.
 
+        Args:
+            photo: RGB.
+            name: relative path of the photo's file, by which given masks are found.
+
         Raises:
             ValueError: not a photo.
+            DataError: the given masks are for a photo of another size.
         """
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             raise ValueError(f"expected uint8 [H, W, 3], got {photo.dtype} {list(photo.shape)}")
-        work = _reduced(photo, self.work_size)
-        masks = self._select(self._pool(work), work.shape[0] * work.shape[1])
-        if masks.size != photo.shape[:2]:
-            masks = masks.resize((photo.shape[0], photo.shape[1]))
+        masks, self._report = self.hierarchy(photo, self._given_masks(photo, name))
         # Parents and granularity are those of the masks as they are handed out.
-        masks = masks.with_parents(self.containment)
-        return masks.replace(granularity=granularity_of_trees(masks.areas, masks.parent))
-
-    def embed(self, photo: np.ndarray) -> list[tuple[RegionGraph, np.ndarray]]:
-        """Return the starting partitions and, per region, what it merges by.
-
-        Args:
-            photo: ``uint8 [H, W, 3]``, at working size.
-
-        Returns:
-            For each region scale the graph and ``float64 [N, D]``.
-        """
-        # Grain is no edge: smoothed where it does not cross one.
-        smooth = cv2.bilateralFilter(photo, 5, 20, 3)
-        edge_map, features = edge_strength(smooth), self.features(smooth)
-        result = []
-        for scale in self.region_scales:
-            labels = felzenszwalb_regions(
-                photo, scale=scale, sigma=self.region_sigma, min_size=self.region_min_size
+        if not self.published:
+            masks = masks.sort(by="area").with_parents(self.containment)
+        if self.granularity == "absolute":
+            height, width = masks.size
+            return masks.replace(granularity=absolute_granularity(masks.areas, height * width))
+        return masks.replace(
+            granularity=granularity_of_trees(
+                masks.areas, masks.parent, self.fine_share, published=self.published
             )
-            graph = RegionGraph.from_labels(labels, edge_map)
-            result.append((graph, self._embedding(graph, graph.pool(features))))
-        return result
-
-    def _embedding(self, graph: RegionGraph, features: np.ndarray) -> np.ndarray:
-        if self.embedding == "none":
-            return features
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        first, second = graph.edges.T
-        unlike = np.maximum(0.0, 1.0 - (unit[first] * unit[second]).sum(axis=1))
-        affinity = graph.lengths * np.exp(
-            -graph.strength / self.edge_scale - unlike / self.feature_scale
         )
-        return spectral_embedding(graph.edges, affinity, graph.sizes, self.embedding_dims)
 
-    def _pool(self, photo: np.ndarray) -> list[MaskSet]:
-        """Return root, objects and merged regions, at working size."""
-        height, width = photo.shape[:2]
-        partitions = self.embed(photo)
-        pool = []
-        if self.whole_image:
-            pool.append(MaskSet.from_masks(np.ones((1, height, width), bool), source="divide"))
-        if self.divider is not None:
-            # The last partition has the largest regions, which is enough for whole objects.
-            pool.append(self.divider(photo, *partitions[-1]))
-        for graph, embedded in partitions:
-            merges = merge_regions(embedded, graph.sizes, graph.edges, self.thresholds).merges
-            tree = RegionTree.from_merges(graph.labels, merges)
-            score = region_scores(graph, merges)
-            pool.append(tree.masks(source="conquer", score=score))
-        return pool
+    def _given_masks(self, photo: np.ndarray, name: str) -> MaskSet:
+        size = (photo.shape[0], photo.shape[1])
+        given = self.given.masks_of(name, size) if self.given is not None else None
+        if given is None:
+            return MaskSet.empty(size)
+        given = given.replace(source="human", parent=np.full(len(given), -1))
+        return given.filter(given.areas > 0)
 
-    def _select(self, pool: list[MaskSet], pixels: int) -> MaskSet:
-        """Return the best masks of the pool without near copies, largest first."""
-        masks = MaskSet.cat(pool)
-        area = masks.areas
-        # Merged regions of all pixels would be copies of the root.
-        keep = (area < pixels) & (area >= self.min_area_share * pixels)
-        keep[0] |= self.whole_image
-        keep[area.argmax()] |= not keep.any()
-        masks = masks.filter(keep)
-        # `nms` returns the best first, so the cap keeps the best.
-        kept = masks.nms(self.nms_iou, order="score")[: self.max_masks]
-        return masks.filter(kept).sort(by="area")
+    def report(self) -> dict[str, Any]:
+        """Return what is worth recording of the last photo: counts of its refinement, if any."""
+        counts = asdict(self._report)
+        return {"refinement": counts} if any(counts.values()) else {}
+
+    @property
+    def supervised(self) -> bool:
+        """Whether human masks went into these masks in any way."""
+        return self.hierarchy.supervised or self.given is not None
 
 
-def _reduced(photo: np.ndarray, longest: int) -> np.ndarray:
-    """Return the photo with its longer side reduced to `longest`; smaller ones unchanged."""
-    height, width = photo.shape[:2]
-    if max(height, width) <= longest:
-        return np.ascontiguousarray(photo)
-    factor = longest / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+def build_hierarchy(cfg: CfgNode) -> Hierarchy:
+    """Build what PSEUDO_MASKS.HIERARCHY selects."""
+    name = cfg.PSEUDO_MASKS.HIERARCHY
+    if name == "regions":
+        return RegionHierarchy.from_config(cfg)
+    if name == "instances":
+        return InstanceHierarchy.from_config(cfg)
+    raise ConfigError(f"PSEUDO_MASKS.HIERARCHY: '{name}' is not regions or instances")
+
+
+def build_masker(cfg: CfgNode) -> PseudoMasker:
+    """Build the masker that a config describes (see `PseudoMasker.from_config`)."""
+    return PseudoMasker.from_config(cfg)

@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"unsam {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_pseudo_masks(commands)
+    _add_gallery(commands)
+    _add_convert_annotations(commands)
+    _add_merge_masks(commands)
     _add_train(commands)
     _add_eval(commands)
     _add_quickstart(commands)
@@ -103,13 +106,44 @@ def _add_pseudo_masks(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "pseudo-masks",
         help="photos in, masks of every granularity out (divide and conquer)",
-        description="Write one JSON of masks per photo of a folder, and manifest.json. A rerun "
-        "does only what is missing.",
+        description="Write the masks of every photo, and manifest.json. A rerun does only what is "
+        "missing.",
     )
-    parser.add_argument("--input", required=True, metavar="DIR", help="folder of photos, searched")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the JSON files")
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes; 0 is one per core"
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="folder of photos, .txt list, COCO .json, or .tar files (SA-1B, WebDataset)",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the masks")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a recipe of configs/pseudo_masks: default, unsam, unsamv2, maskcut, ...",
+    )
+    parser.add_argument(
+        "--image-root", default="", metavar="DIR", help="where the photos of a list or JSON lie"
+    )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes; 0 is one per GPU or core"
+    )
+    parser.add_argument(
+        "--shard-index", type=int, default=0, metavar="K", help="do share K of --num-shards"
+    )
+    parser.add_argument(
+        "--num-shards", type=int, default=1, metavar="N", help="split the photos over N runs"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("json", "webdataset"),
+        default="json",
+        help="one JSON per photo, or .tar shards of photos with their JSON",
+    )
+    parser.add_argument(
+        "--samples-per-shard", type=int, default=1000, metavar="N", help="photos in one .tar"
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 if any photo could not be read"
@@ -120,10 +154,27 @@ def _add_pseudo_masks(commands: argparse._SubParsersAction) -> None:
 
 def _run_pseudo_masks(arguments: argparse.Namespace) -> int:
     from divide_and_conquer.generate import generate_pseudo_masks
-    from unsam.config import load_config
+    from unsam.config import load_config, load_preset
+    from unsam.errors import ConfigError
 
-    cfg = load_config(arguments.config_file, arguments.overrides)
-    manifest = generate_pseudo_masks(arguments.input, arguments.output, cfg, arguments.workers)
+    if arguments.preset and arguments.config_file:
+        raise ConfigError("give --preset or --config-file, not both")
+    if arguments.preset:
+        cfg = load_preset(arguments.preset, arguments.overrides)
+    else:
+        cfg = load_config(arguments.config_file, arguments.overrides)
+    manifest = generate_pseudo_masks(
+        arguments.input,
+        arguments.output,
+        cfg,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        shard_index=arguments.shard_index,
+        num_shards=arguments.num_shards,
+        output_format=arguments.format,
+        samples_per_shard=arguments.samples_per_shard,
+        image_root=arguments.image_root,
+    )
     failures = manifest["failures"]
     masks = sum(entry["masks"] for entry in manifest["images"].values())
     print(f"{len(manifest['images'])} photos, {masks} masks in {arguments.output}")
@@ -131,10 +182,99 @@ def _run_pseudo_masks(arguments: argparse.Namespace) -> int:
         name, reason = next(iter(failures.items()))
         print(
             f"unsam: warning: {len(failures)} photos could not be used (first: {name}: {reason}); "
-            "all are listed in manifest.json",
+            "all are listed in the manifest",
             file=sys.stderr,
         )
     return 1 if failures and arguments.strict else 0
+
+
+def _add_gallery(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "gallery", help="a web page of a folder of pseudo masks, from coarse to fine"
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder that pseudo-masks has written")
+    parser.add_argument("--output", metavar="FILE", help="the page; DIR/gallery.html by default")
+    parser.add_argument("--image-root", metavar="DIR", help="where the photos are now")
+    parser.add_argument(
+        "--max-photos", type=int, default=50, metavar="N", help="show so many; count all"
+    )
+    parser.set_defaults(run=_run_gallery)
+
+
+def _run_gallery(arguments: argparse.Namespace) -> int:
+    from unsam.visualization.gallery import write_gallery
+
+    page = write_gallery(
+        arguments.folder,
+        arguments.output,
+        image_root=arguments.image_root,
+        max_photos=arguments.max_photos,
+    )
+    print(f"gallery: {page}")
+    return 0
+
+
+def _add_convert_annotations(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert-annotations",
+        help="files of masks from one layout to another: SA-1B JSON, COCO, TSV, WebDataset",
+    )
+    parser.add_argument("--input", required=True, metavar="PATH", help="its layout is recognised")
+    parser.add_argument("--output", required=True, metavar="PATH", help="folder or file to write")
+    parser.add_argument("--to", required=True, choices=("json", "coco", "tsv", "webdataset"))
+    parser.add_argument("--image-root", default="", metavar="DIR", help="where the photos are")
+    parser.add_argument(
+        "--rows-per-file", type=int, default=1000, metavar="N", help="photos per TSV or .tar"
+    )
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad record")
+    parser.set_defaults(run=_run_convert_annotations)
+
+
+def _run_convert_annotations(arguments: argparse.Namespace) -> int:
+    from unsam.annotations.convert import convert_annotations
+
+    counts = convert_annotations(
+        arguments.input,
+        arguments.output,
+        arguments.to,
+        image_root=arguments.image_root,
+        rows_per_file=arguments.rows_per_file,
+        strict=arguments.strict,
+    )
+    print(f"{counts['photos']} photos, {counts['masks']} masks in {arguments.output}")
+    return 0
+
+
+def _add_merge_masks(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "merge-masks", help="human with pseudo masks (UnSAM+), or predictions with pseudo masks"
+    )
+    ways = parser.add_subparsers(title="ways", metavar="WAY", required=True)
+    plus = ways.add_parser("plus", help="add the pseudo masks that people have not drawn")
+    plus.add_argument("--human", required=True, metavar="PATH", help="masks of people")
+    plus.add_argument("--max-iou", type=float, default=0.02, metavar="X", help="with a human mask")
+    plus.set_defaults(run=_run_merge_plus)
+    training = ways.add_parser("self-training", help="sure predictions replace what they overlap")
+    training.add_argument("--predictions", required=True, metavar="PATH", help="masks of a model")
+    training.add_argument(
+        "--min-score", type=float, default=0.7, metavar="X", help="a prediction needs more"
+    )
+    training.add_argument(
+        "--max-iou", type=float, default=0.5, metavar="X", help="an old mask with more goes"
+    )
+    training.set_defaults(run=_run_merge_self_training)
+    for way in (plus, training):
+        way.add_argument("--pseudo", required=True, metavar="PATH", help="pseudo masks")
+        way.add_argument("--output", required=True, metavar="DIR", help="folder for the union")
+        way.add_argument("--image-root", default="", metavar="DIR", help="where the photos are")
+
+
+def _run_merge_plus(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _run_merge_self_training(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.divide.ncut import NormalizedCuts
-from divide_and_conquer.superpixels import RegionGraph
+from divide_and_conquer.divide.region_cuts import RegionCuts
 from unsam.config.registry import Registry
 from unsam.structures import MaskSet
+
+if TYPE_CHECKING:
+    from divide_and_conquer.divide.cutler import CutlerDivider
+    from divide_and_conquer.divide.maskcut import MaskCutDivider
 
 
 class Divider(Protocol):
     """Anything that finds whole objects in a photo."""
 
-    def __call__(self, photo: np.ndarray, graph: RegionGraph, features: np.ndarray) -> MaskSet:
-        """Return objects of a photo ``uint8 [H, W, 3]``, source ``divide``.
-
-        `graph` holds the photo's regions and `features` ``float [N, D]`` one row for each.
-        """
+    def __call__(self, photo: np.ndarray) -> MaskSet:
+        """Return objects of a photo ``uint8 [H, W, 3]`` (RGB), scored, source ``divide``."""
         ...
 
 
@@ -28,9 +28,26 @@ DIVIDERS = Registry("DIVIDERS")
 
 
 @DIVIDERS.register()
-def ncut(cfg: CfgNode) -> NormalizedCuts:
+def ncut(cfg: CfgNode) -> RegionCuts:
     """Normalised cuts on the features that the regions merge by."""
-    return NormalizedCuts.from_config(cfg)
+    return RegionCuts.from_config(cfg)
+
+
+@DIVIDERS.register()
+def cutler(cfg: CfgNode) -> CutlerDivider:
+    """CutLER's detector; its weights are downloaded."""
+    # The other dividers do without torchvision, which takes long to import.
+    from divide_and_conquer.divide.cutler import CutlerDivider
+
+    return CutlerDivider.from_config(cfg)
+
+
+@DIVIDERS.register()
+def maskcut(cfg: CfgNode) -> MaskCutDivider:
+    """Normalised cuts on the patch features of a ViT (CutLER's MaskCut)."""
+    from divide_and_conquer.divide.maskcut import MaskCutDivider
+
+    return MaskCutDivider.from_config(cfg)
 
 
 def build_divider(cfg: CfgNode) -> Divider | None:

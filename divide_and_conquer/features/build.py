@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from fvcore.common.config import CfgNode
 
 from divide_and_conquer.features.classical import ClassicalFeatures
 from unsam.config.registry import Registry
+
+if TYPE_CHECKING:
+    from divide_and_conquer.features.vit import VitFeatures
 
 
 class FeatureExtractor(Protocol):
@@ -21,6 +25,10 @@ class FeatureExtractor(Protocol):
         """
         ...
 
+    def batch(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return one such grid for each photo; they may differ in size."""
+        ...
+
 
 FEATURES = Registry("FEATURES")
 
@@ -29,6 +37,15 @@ FEATURES = Registry("FEATURES")
 def classical(cfg: CfgNode) -> ClassicalFeatures:
     """Colour, texture and gradient statistics; no weights."""
     return ClassicalFeatures.from_config(cfg)
+
+
+@FEATURES.register()
+def vit(cfg: CfgNode) -> VitFeatures:
+    """Patch features of a self-supervised ViT: DINO, DINOv2 or DINOv3."""
+    # The other extractors do without timm, which takes long to import.
+    from divide_and_conquer.features.vit import VitFeatures
+
+    return VitFeatures.from_config(cfg)
 
 
 def build_features(cfg: CfgNode) -> FeatureExtractor:

@@ -9,6 +9,8 @@ and the cosine between two means compares distributions rather than mean colours
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from fvcore.common.config import CfgNode
@@ -60,6 +62,10 @@ class ClassicalFeatures:
                 bins = soft_bins(np.log1p(energy), 0.0, 3.0, self.texture_bins)
                 channels.append(bins * weight)
         return np.concatenate(channels, axis=2)
+
+    def batch(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the features of each photo."""
+        return [self(photo) for photo in photos]
 
 
 def to_lab(photo: np.ndarray) -> np.ndarray:

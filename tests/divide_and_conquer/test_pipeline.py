@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from divide_and_conquer.pipeline import PseudoMasker
 from unsam.config import get_cfg
+from unsam.data import get_dataset
 from unsam.errors import ConfigError
 from unsam.structures import MaskSet, read_photo
 
@@ -138,7 +140,10 @@ def test_merging_by_the_features_themselves(photo):
         (["PSEUDO_MASKS.EMBEDDING.NAME", "spectra"], "spectral"),
         (["PSEUDO_MASKS.WORK_SIZE", 0], "WORK_SIZE"),
         (["PSEUDO_MASKS.FEATURES.NAME", "dino"], "classical"),
-        (["PSEUDO_MASKS.DIVIDE.NAME", "cutler"], "ncut"),
+        (["PSEUDO_MASKS.DIVIDE.NAME", "cuts"], "ncut"),
+        (["PSEUDO_MASKS.COMPAT", "old"], "published"),
+        (["PSEUDO_MASKS.HIERARCHY", "pixels"], "instances"),
+        (["PSEUDO_MASKS.GRANULARITY.KIND", "area"], "absolute"),
     ],
 )
 def test_wrong_settings(keys, match):
@@ -154,3 +159,33 @@ def test_wrong_settings(keys, match):
 def test_not_a_photo(masker, array):
     with pytest.raises(ValueError, match="uint8"):
         masker(array)
+
+
+def test_absolute_granularity_depends_on_the_area_alone(photo):
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.GRANULARITY.KIND = "absolute"
+    masks = PseudoMasker.from_config(cfg)(photo)
+    share = masks.areas / (photo.shape[0] * photo.shape[1])
+    np.testing.assert_allclose(masks.granularity, 0.1 + 0.9 * np.sqrt(share), atol=1e-6)
+
+
+def test_human_masks_stay_as_they_are(photo, data_root, tmp_path):
+    """UnSAMv2+: masks of people join the divide set and displace near copies."""
+    records = get_dataset("bsds500_val_distinct")
+    record = next(item for item in records if item.file_name.endswith("3096.jpg"))
+    human = record.masks().replace(source="human")
+    record_json = human.to_sa1b("3096.jpg", 1)
+    (tmp_path / "3096.jpg.json").write_text(json.dumps(record_json))
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.DIVIDE.GIVEN_MASKS = str(tmp_path)
+    masker = PseudoMasker.from_config(cfg)
+    image = read_photo(data_root / "bsds500/images/val/3096.jpg")
+    masks = masker(image, name="3096.jpg")
+    assert masker.supervised
+    ours = masks.source == "human"
+    assert ours.sum() == len(human)
+    assert masks.filter(ours).iou(human).max(axis=0).min() == 1
+    # Masks were reduced to the working size and back, hence the slack.
+    others = masks.filter(~ours & (masks.areas < masks.areas[0]))
+    assert others.iou(human).max() < 0.95
+    assert (masker(image, name="other.jpg").source != "human").all()

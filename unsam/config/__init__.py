@@ -9,6 +9,7 @@ from unsam.config.loading import (
     list_configs,
     load_config,
     load_config_text,
+    load_preset,
     save_config,
 )
 from unsam.config.registry import Registry, nearest
@@ -23,6 +24,7 @@ __all__ = [
     "list_configs",
     "load_config",
     "load_config_text",
+    "load_preset",
     "nearest",
     "save_config",
 ]

@@ -76,6 +76,23 @@ def load_config(
     return cfg
 
 
+def load_preset(name: str, overrides: Sequence[str] = (), folder: str = "pseudo_masks") -> CfgNode:
+    """Return the config of a recipe of one folder of ``configs/`` by its bare name.
+
+    Raises:
+        ConfigError: no such recipe, or wrong overrides (see `load_config`).
+    """
+    prefix, suffix = f"{folder}/", ".yaml"
+    known = [
+        recipe.removeprefix(prefix).removesuffix(suffix)
+        for recipe in list_configs()
+        if recipe.startswith(prefix)
+    ]
+    if name not in known:
+        raise ConfigError(f"no preset '{name}'; there are {', '.join(known)}")
+    return load_config(f"{prefix}{name}{suffix}", overrides)
+
+
 def apply_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Set ``KEY VALUE`` pairs in `cfg`, in place.
 

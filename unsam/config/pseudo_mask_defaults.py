@@ -13,8 +13,8 @@ def pseudo_mask_defaults() -> CfgNode:
     node.HIERARCHY = "regions"
     # "published" brings back those defects of the released pipelines that change the masks.
     node.COMPAT = "none"
-    # Photos are worked on with their longer side reduced to this; masks come out at full size.
-    # 0 works at full size, as "instances" always does.
+    # "regions" and ncut work on the photo with its longer side reduced to this; masks come out at
+    # full size.
     node.WORK_SIZE = 512
     # At most so many masks per photo, the best by score.
     node.MAX_MASKS = 1000
