@@ -14,30 +14,51 @@ from PIL import Image
 from unsam.cli import build_parser, main
 
 
-def flags(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
-    (commands,) = [item for item in parser._actions if isinstance(item.choices, dict)]
-    return {
-        name: sorted(flag for action in sub._actions for flag in action.option_strings)
-        for name, sub in commands.choices.items()
-    }
+def flags(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, list[str]]:
+    """Return the flags of each command, without those of help; of commands of commands too."""
+    result = {}
+    for item in parser._actions:
+        for name, sub in item.choices.items() if isinstance(item.choices, dict) else ():
+            words = [flag for action in sub._actions for flag in action.option_strings]
+            result[prefix + name] = sorted(set(words) - {"-h", "--help"})
+            result |= flags(sub, f"{prefix}{name} ")
+    return result
 
 
 def test_the_surface_changes_only_on_purpose() -> None:
-    training = ["--config-file", "--eval-only", "--help", "--num-gpus", "--resume", "-h"]
+    merge = ["--image-root", "--max-iou", "--output", "--pseudo", "--strict"]
+    training = ["--config-file", "--eval-only", "--num-gpus", "--resume"]
     assert flags(build_parser()) == {
         "pseudo-masks": [
             "--config-file",
-            "--help",
+            "--engine",
+            "--format",
+            "--image-root",
             "--input",
+            "--num-shards",
             "--output",
+            "--preset",
+            "--samples-per-shard",
+            "--shard-index",
             "--strict",
             "--workers",
-            "-h",
         ],
+        "gallery": ["--image-root", "--max-photos", "--output"],
+        "convert-annotations": [
+            "--image-root",
+            "--input",
+            "--output",
+            "--rows-per-file",
+            "--strict",
+            "--to",
+        ],
+        "merge-masks": [],
+        "merge-masks plus": sorted([*merge, "--human"]),
+        "merge-masks self-training": sorted([*merge, "--min-score", "--predictions"]),
         "train": training,
-        "eval": ["--config-file", "--help", "--num-gpus", "-h"],
-        "quickstart": ["--config-file", "--help", "--images", "--output", "-h"],
-        "configs": ["--help", "-h"],
+        "eval": ["--config-file", "--num-gpus"],
+        "quickstart": ["--config-file", "--images", "--output"],
+        "configs": [],
     }
 
 
@@ -75,6 +96,14 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "--config-file", "Base.yaml", "SEED"], 2, "KEY VALUE"),
         (["pseudo-masks", "--input", "nowhere", "--output", "out"], 1, "nowhere"),
         (["quickstart", "--images", "nowhere", "--output", "out"], 1, "nowhere"),
+        (["pseudo-masks", "--input", ".", "--output", "out", "--preset", "sam"], 2, "unsamv2"),
+        (["gallery", "nowhere"], 1, "nowhere"),
+        (
+            ["convert-annotations", "--input", "nowhere", "--output", "o", "--to", "tsv"],
+            1,
+            "nowhere",
+        ),
+        (["merge-masks", "plus", "--human", "no", "--pseudo", "no", "--output", "o"], 1, "no"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -8,6 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from unsam import __version__
+from unsam.annotations.commands import (
+    CONVERT_HELP,
+    MERGE_HELP,
+    add_convert_arguments,
+    add_merge_arguments,
+    convert_as_asked,
+    merge_as_asked,
+)
 from unsam.errors import UnsamError
 
 
@@ -44,8 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_pseudo_masks(commands)
     _add_gallery(commands)
-    _add_convert_annotations(commands)
-    _add_merge_masks(commands)
+    _add_annotation_commands(commands)
     _add_train(commands)
     _add_eval(commands)
     _add_quickstart(commands)
@@ -214,67 +221,25 @@ def _run_gallery(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_convert_annotations(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "convert-annotations",
-        help="files of masks from one layout to another: SA-1B JSON, COCO, TSV, WebDataset",
-    )
-    parser.add_argument("--input", required=True, metavar="PATH", help="its layout is recognised")
-    parser.add_argument("--output", required=True, metavar="PATH", help="folder or file to write")
-    parser.add_argument("--to", required=True, choices=("json", "coco", "tsv", "webdataset"))
-    parser.add_argument("--image-root", default="", metavar="DIR", help="where the photos are")
-    parser.add_argument(
-        "--rows-per-file", type=int, default=1000, metavar="N", help="photos per TSV or .tar"
-    )
-    parser.add_argument("--strict", action="store_true", help="stop at the first bad record")
-    parser.set_defaults(run=_run_convert_annotations)
+def _add_annotation_commands(commands: argparse._SubParsersAction) -> None:
+    convert = commands.add_parser("convert-annotations", help=CONVERT_HELP)
+    add_convert_arguments(convert)
+    convert.set_defaults(run=_run_convert_annotations)
+    merge = commands.add_parser("merge-masks", help=MERGE_HELP)
+    add_merge_arguments(merge)
+    merge.set_defaults(run=_run_merge_masks)
 
 
 def _run_convert_annotations(arguments: argparse.Namespace) -> int:
-    from unsam.annotations.convert import convert_annotations
-
-    counts = convert_annotations(
-        arguments.input,
-        arguments.output,
-        arguments.to,
-        image_root=arguments.image_root,
-        rows_per_file=arguments.rows_per_file,
-        strict=arguments.strict,
-    )
-    print(f"{counts['photos']} photos, {counts['masks']} masks in {arguments.output}")
+    print(convert_as_asked(arguments))
     return 0
 
 
-def _add_merge_masks(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "merge-masks", help="human with pseudo masks (UnSAM+), or predictions with pseudo masks"
-    )
-    ways = parser.add_subparsers(title="ways", metavar="WAY", required=True)
-    plus = ways.add_parser("plus", help="add the pseudo masks that people have not drawn")
-    plus.add_argument("--human", required=True, metavar="PATH", help="masks of people")
-    plus.add_argument("--max-iou", type=float, default=0.02, metavar="X", help="with a human mask")
-    plus.set_defaults(run=_run_merge_plus)
-    training = ways.add_parser("self-training", help="sure predictions replace what they overlap")
-    training.add_argument("--predictions", required=True, metavar="PATH", help="masks of a model")
-    training.add_argument(
-        "--min-score", type=float, default=0.7, metavar="X", help="a prediction needs more"
-    )
-    training.add_argument(
-        "--max-iou", type=float, default=0.5, metavar="X", help="an old mask with more goes"
-    )
-    training.set_defaults(run=_run_merge_self_training)
-    for way in (plus, training):
-        way.add_argument("--pseudo", required=True, metavar="PATH", help="pseudo masks")
-        way.add_argument("--output", required=True, metavar="DIR", help="folder for the union")
-        way.add_argument("--image-root", default="", metavar="DIR", help="where the photos are")
+def _run_merge_masks(arguments: argparse.Namespace) -> int:
+    from divide_and_conquer.granularity import granularity_of_trees
 
-
-def _run_merge_plus(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
-
-
-def _run_merge_self_training(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    print(merge_as_asked(arguments, granularity_of_trees))
+    return 0
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
