@@ -1,0 +1,147 @@
+"""Reading CutLER's weights: detectron2 checkpoints, plain state dicts, safetensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from divide_and_conquer.divide.cutler.detector import CascadeMaskRcnn
+from unsam.errors import CheckpointError
+
+# What detectron2 keeps in some checkpoints beside the parameters; the net computes it itself.
+_COMPUTED = re.compile(
+    r"^(pixel_mean|pixel_std|proposal_generator\.anchor_generator\.cell_anchors\.\d+)$"
+)
+_COUNTER = ".num_batches_tracked"
+_SAME_MODEL = ("backbone.bottom_up.", "proposal_generator.", "roi_heads.box_head.0.")
+
+
+def load_cutler(path: str | os.PathLike[str]) -> CascadeMaskRcnn:
+    """Return the net with the weights of a file, on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, holds another model, or its tensors do
+            not fit: the text counts and names those missing, left over and of another shape.
+    """
+    weights = read_state_dict(path)
+    # On "meta" nothing is drawn at random only to be overwritten.
+    with torch.device("meta"):
+        net = CascadeMaskRcnn()
+    own = net.state_dict()
+    _check_fit(str(path), weights, {key: tensor.shape for key, tensor in own.items()})
+    net.to_empty(device="cpu")
+    net.load_state_dict(weights)
+    return net.eval().requires_grad_(False)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the tensors of a ``.pth`` or ``.safetensors`` file by name, on the CPU.
+
+    Takes ``{"model": ...}``, ``{"state_dict": ...}`` and plain dicts of tensors or numpy arrays;
+    a ``module.`` before every name, and what detectron2 computes by itself, are left out. Nothing
+    in the file is executed.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no dict of tensors.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such weights file")
+    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{file}: no weights in it, expected a dict of tensors by name")
+    tensors = {}
+    for key, value in content.items():
+        if isinstance(value, (np.ndarray, np.generic)):
+            value = torch.as_tensor(value)
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{file}: {key} is a {type(value).__name__}, expected a tensor")
+        tensors[str(key)] = value
+    if all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return {key: value for key, value in tensors.items() if not _COMPUTED.match(key)}
+
+
+def _check_fit(name: str, weights: dict[str, Tensor], own: dict[str, torch.Size]) -> None:
+    """Raise unless the weights are just those of the net; add counters that old files lack."""
+    for key in own:
+        if key.endswith(_COUNTER) and key not in weights:
+            weights[key] = torch.zeros((), dtype=torch.int64)
+    absent = [start for start in _SAME_MODEL if not any(key.startswith(start) for key in weights)]
+    if absent:
+        example = next(iter(weights))
+        raise CheckpointError(
+            f"{name}: weights of another model (no {absent[0]}*, but {example}); the divider "
+            "cutler takes cutler_cascade_final.pth"
+        )
+    missing = [key for key in own if key not in weights]
+    left_over = [key for key in weights if key not in own]
+    shapes = [
+        f"{key} {list(weights[key].shape)}, expected {list(shape)}"
+        for key, shape in own.items()
+        if key in weights and weights[key].shape != shape
+    ]
+    if missing or left_over or shapes:
+        raise CheckpointError(
+            f"{name}: not the weights of CutLER's cascade detector: "
+            f"{_listed(missing, 'missing')}, {_listed(left_over, 'left over')}, "
+            f"{_listed(shapes, 'of another shape')}; use cutler_cascade_final.pth"
+        )
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: truncated or not a safetensors file ({_first_line(error)})"
+        ) from None
+
+
+def _read_torch(file: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file}: refused: not a torch file, or one that holds more than tensors and plain "
+            f"values, which could run code ({_first_line(error)})"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file}: damaged ({_first_line(error)}); get it again") from None
+
+
+def _numpy_globals() -> list[Any]:
+    """Return what a pickled numpy array of numbers needs, by its names in old and new numpy."""
+    array = np.zeros(1)
+    functions = {"_reconstruct": array.__reduce__()[0], "scalar": array[0].__reduce__()[0]}
+    names = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for name, function in functions.items()
+        for core in ("core", "_core")
+    ]
+    numbers = ("float16", "float32", "float64", "int32", "int64")
+    return [*names, np.ndarray, np.dtype, *(type(np.dtype(name)) for name in numbers)]
+
+
+def _listed(items: list[str], what: str) -> str:
+    if not items:
+        return f"0 {what}"
+    return f"{len(items)} {what} ({', '.join(items[:5])}{', ...' if len(items) > 5 else ''})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__
