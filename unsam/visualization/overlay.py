@@ -6,15 +6,23 @@ import colorsys
 import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from unsam.checkpoint.atomic import atomic_writer
+from unsam.errors import DataError
 from unsam.structures import MaskSet
 
 _GOLDEN_RATIO = 0.618033988749895
+_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_ENCODINGS: dict[str, dict[str, int]] = {
+    "PNG": {"optimize": True},
+    "JPEG": {"quality": 88},
+    "WEBP": {"quality": 82, "method": 4},
+}
 _POSITIVE, _NEGATIVE = (46, 204, 64), (255, 65, 54)
 
 
@@ -98,11 +106,33 @@ def hstack(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
 
 
 def encode_image(image: np.ndarray, kind: str = "PNG") -> bytes:
-    """Return ``uint8 [H, W, 3]`` as the bytes of a PNG or JPEG file."""
+    """Return ``uint8 [H, W, 3]`` as the bytes of a PNG, JPEG or WEBP file."""
     stream = io.BytesIO()
-    options = {"quality": 88} if kind == "JPEG" else {"optimize": True}
-    Image.fromarray(image).save(stream, kind, **options)
+    Image.fromarray(image).save(stream, kind, **_ENCODINGS[kind])
     return stream.getvalue()
+
+
+def picture_kind(path: str | os.PathLike[str]) -> str:
+    """Return the file format that a file name asks for: PNG, JPEG or WEBP.
+
+    Raises:
+        DataError: another ending.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _KINDS:
+        raise DataError(f"{path}: cannot write this kind of picture; end it in {', '.join(_KINDS)}")
+    return _KINDS[suffix]
+
+
+def save_picture(image: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write ``uint8 [H, W, 3]`` in the format that the name ends in, whole or not at all.
+
+    Raises:
+        DataError: the name ends in none of .png, .jpg, .jpeg and .webp.
+    """
+    blob = encode_image(image, picture_kind(path))
+    with atomic_writer(path) as stream:
+        stream.write(blob)
 
 
 def save_png(image: np.ndarray, path: str | os.PathLike[str]) -> None:
