@@ -3,8 +3,8 @@
 The published pipelines turn each cluster of patches into an 8-bit picture of 0 and 255, resize it
 to the crop with Pillow's default filter, and take what is above half of its maximum (reference
 sheet of UnSAM, section 1.3, step 8). Pillow's 8-bit resize is separable: first along rows, then
-along columns, with coefficients in fixed point and a rounding to 8 bits after each pass. All this
-is integer arithmetic, thus it is repeated here to the bit.
+along columns (but see `_columns_first`), with coefficients in fixed point and a rounding to 8 bits
+after each pass. All this is integer arithmetic, thus it is repeated here to the bit.
 
 How it is fast. Only pixels within reach of the cluster's bounding box are looked at. Between the
 two passes there is one column of grid values; the pixels of an output column fall into groups that

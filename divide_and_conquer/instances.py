@@ -77,7 +77,8 @@ def _standing(masks: MaskSet, inside: np.ndarray, large: np.ndarray) -> np.ndarr
     """Return the large masks that lie in no other one that stands, ``int64 [I]``, ascending.
 
     Among masks that do not lie in each other, what contains is larger than what it contains. Thus
-    with copies out of the way, one pass from large to small decides; copies come last.
+    with copies out of the way, one pass from large to small decides. Copies come last: one that
+    does not lie where its original lies still stands, even if it holds an instance itself.
     """
     areas = masks.areas
     index = np.arange(len(masks))
