@@ -57,11 +57,15 @@ class InstanceHierarchy:
         """Keep the settings: PSEUDO_MASKS of unsam/config/pseudo_mask_defaults.py.
 
         Raises:
-            ConfigError: an unknown relation, or nothing that could be an instance.
+            ConfigError: an unknown relation, or a containment out of range.
         """
         if relation not in ("all", "containment"):
             raise ConfigError(
                 f"PSEUDO_MASKS.INSTANCES.RELATION: '{relation}' is not all or containment"
+            )
+        if not 0.5 <= instance_containment < 1:
+            raise ConfigError(
+                f"PSEUDO_MASKS.INSTANCES.CONTAINMENT: {instance_containment} is not in [0.5, 1)"
             )
         self.divider = divider
         self.features = features
@@ -118,6 +122,8 @@ class InstanceHierarchy:
                 clusters, refined = self._conquer(photo, instance, features)
                 report += refined
             groups.append(self._group(instance, MaskSet.cat([clusters, parts])))
+        if self.whole_image and self.relation == "containment":
+            groups.append(_whole(photo))
         if not groups:
             return divided, report
         masks = MaskSet.cat(groups)
@@ -126,9 +132,9 @@ class InstanceHierarchy:
     def _divide(self, photo: np.ndarray, given: MaskSet) -> tuple[MaskSet, RefineReport]:
         """Return the masks of people, the whole photo, and the objects of the divider, refined."""
         found, report = [given], RefineReport()
-        height, width = photo.shape[:2]
-        if self.whole_image:
-            found.append(MaskSet.from_masks(np.ones((1, height, width), bool), source="divide"))
+        # With "containment" the photo would be the one instance, and all else its parts.
+        if self.whole_image and self.relation == "all":
+            found.append(_whole(photo))
         if self.divider is not None:
             objects = self.divider(photo)
             if self.refiner is not None:
@@ -212,3 +218,7 @@ class InstanceHierarchy:
         rank = np.array([SOURCE_RANK.get(str(name), 0) for name in masks.source])
         kept = masks.replace(score=rank + masks.score).nms(self.nms_iou, order="score")
         return masks.filter(kept[: self.max_masks])
+
+
+def _whole(photo: np.ndarray) -> MaskSet:
+    return MaskSet.from_masks(np.ones((1, *photo.shape[:2]), bool), source="divide")

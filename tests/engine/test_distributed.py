@@ -152,8 +152,8 @@ def test_impossible_numbers_of_processes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_devices() -> None:
-    assert distributed.resolve_device("cpu") == torch.device("cpu")
+    assert distributed.device_of_rank("cpu") == torch.device("cpu")
     with pytest.raises(ConfigError, match="unknown device"):
-        distributed.resolve_device("gpu")
+        distributed.device_of_rank("gpu")
     with pytest.raises(ConfigError, match="this machine has"):
-        distributed.resolve_device("cuda:98")
+        distributed.device_of_rank("cuda:98")

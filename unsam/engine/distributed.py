@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from unsam.config.device import resolve_device
 from unsam.errors import ConfigError, UnsamError
 
 T = TypeVar("T")
@@ -162,28 +163,6 @@ def concerns_every_rank(error: UnsamError) -> bool:
     return bool(getattr(error, "on_every_rank", False))
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device of this process.
-
-    Args:
-        name: ``"auto"`` (CUDA when there is one), ``"cpu"``, ``"cuda"`` (the GPU of the local
-            rank) or ``"cuda:1"``.
-
-    Raises:
-        ConfigError: another name, or a GPU that this machine does not have.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"DEVICE: unknown device '{name}'; use auto, cpu or cuda") from None
-    if device.type != "cuda":
-        return device
-    index = local_rank() if device.index is None or launched() else device.index
-    if index >= torch.cuda.device_count():
-        raise ConfigError(
-            f"DEVICE {name}: GPU {index} is asked for, this machine has "
-            f"{torch.cuda.device_count()}; start fewer processes or set DEVICE cpu"
-        )
-    return torch.device("cuda", index)
+def device_of_rank(name: str) -> torch.device:
+    """Return the device of this process for the name in DEVICE; see `resolve_device`."""
+    return resolve_device(name, local_rank() if launched() else None)

@@ -67,7 +67,7 @@ def launch_training(
 
 def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     """Do the work of this process, whoever started it."""
-    device = distributed.resolve_device(cfg.DEVICE)
+    device = distributed.device_of_rank(cfg.DEVICE)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.initialize(device, cfg.SOLVER.TIMEOUT_MINUTES)

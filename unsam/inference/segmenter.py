@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from unsam.checkpoint.checkpointer import load_model_weights, read_checkpoint_config
+from unsam.config.device import resolve_device
 from unsam.data.augmentation import view_photo, whole_view
 from unsam.errors import ConfigError
 from unsam.inference.validation import (
@@ -71,7 +71,7 @@ class Segmenter:
     """
 
     def __init__(self, model: GranularSam, device: str | torch.device = "auto") -> None:
-        self.device = _device(device)
+        self.device = resolve_device(str(device))
         self.model = model.to(self.device).eval()
         self._photo: _Photo | None = None
 
@@ -289,9 +289,3 @@ def _build(cfg: CfgNode) -> GranularSam:
             "Segmenter needs GranularSam"
         )
     return model
-
-
-def _device(name: Any) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

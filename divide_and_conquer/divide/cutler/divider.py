@@ -18,6 +18,7 @@ from divide_and_conquer.divide.cutler.paste import paste_masks
 from divide_and_conquer.divide.cutler.roi_heads import Detections
 from divide_and_conquer.divide.cutler.weights import load_cutler
 from unsam.checkpoint.download import fetch_weights
+from unsam.config.device import resolve_device
 from unsam.errors import CheckpointError, ConfigError
 from unsam.structures import MaskSet
 
@@ -47,7 +48,7 @@ class CutlerDivider:
         short_side: int = 800,
         long_side: int = 1333,
     ) -> None:
-        self.device = _device(device)
+        self.device = resolve_device(device)
         self.net = net.to(self.device).to(memory_format=torch.channels_last).eval()
         self.score_threshold = score_threshold
         self.max_detections = max_detections
@@ -187,16 +188,3 @@ def boxes_in_photo(
     scaled = clip(boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]), size)
     kept = has_area(scaled)
     return scaled[kept], kept
-
-
-def _device(name: str) -> torch.device:
-    """Return the device that the config's DEVICE names."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"DEVICE: unknown device '{name}'; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"DEVICE {name}: this machine has no GPU; set DEVICE cpu")
-    return device
