@@ -88,10 +88,11 @@ class InstanceHierarchy:
         """Build from PSEUDO_MASKS."""
         node = cfg.PSEUDO_MASKS
         features = build_features(cfg)
+        divider = build_divider(cfg, features)
         if node.FEATURES.NAME == "classical":
             features = PooledGrid(features, node.FEATURES.GRID_SIZE)
         return cls(
-            divider=build_divider(cfg),
+            divider=divider,
             features=features,
             refiner=build_refiner(cfg),
             relation=node.INSTANCES.RELATION,

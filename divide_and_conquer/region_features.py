@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.features.build import FeatureExtractor, build_features
+from divide_and_conquer.features.build import FeatureExtractor
 from divide_and_conquer.features.classical import edge_strength
 from divide_and_conquer.features.spectral import spectral_embedding
 from divide_and_conquer.superpixels import RegionGraph, felzenszwalb_regions
@@ -47,11 +47,11 @@ class RegionFeatures:
         self.feature_scale = feature_scale
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> RegionFeatures:
-        """Build from PSEUDO_MASKS."""
+    def from_config(cls, cfg: CfgNode, features: FeatureExtractor) -> RegionFeatures:
+        """Build from PSEUDO_MASKS; `features` is what `build_features` made of the config."""
         regions, embedding = cfg.PSEUDO_MASKS.REGIONS, cfg.PSEUDO_MASKS.EMBEDDING
         return cls(
-            features=build_features(cfg),
+            features=features,
             scales=tuple(regions.SCALES),
             sigma=regions.SIGMA,
             min_size=regions.MIN_SIZE,

@@ -13,6 +13,7 @@ from fvcore.common.config import CfgNode
 from divide_and_conquer.conquer import merge_regions
 from divide_and_conquer.divide.build import Divider, build_divider
 from divide_and_conquer.divide.region_cuts import RegionCuts
+from divide_and_conquer.features.build import build_features
 from divide_and_conquer.ranking import region_scores
 from divide_and_conquer.refine.build import Refiner, RefineReport, build_refiner
 from divide_and_conquer.region_features import RegionFeatures, reduce_photo
@@ -58,9 +59,10 @@ class RegionHierarchy:
     def from_config(cls, cfg: CfgNode) -> RegionHierarchy:
         """Build from PSEUDO_MASKS."""
         node = cfg.PSEUDO_MASKS
+        features = build_features(cfg)
         return cls(
-            regions=RegionFeatures.from_config(cfg),
-            divider=build_divider(cfg),
+            regions=RegionFeatures.from_config(cfg, features),
+            divider=build_divider(cfg, features),
             refiner=build_refiner(cfg),
             work_size=node.WORK_SIZE,
             thresholds=tuple(node.CONQUER.THRESHOLDS),

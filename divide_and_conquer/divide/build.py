@@ -8,6 +8,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from divide_and_conquer.divide.region_cuts import RegionCuts
+from divide_and_conquer.features.build import FeatureExtractor
 from unsam.config.registry import Registry
 from unsam.structures import MaskSet
 
@@ -28,13 +29,13 @@ DIVIDERS = Registry("DIVIDERS")
 
 
 @DIVIDERS.register()
-def ncut(cfg: CfgNode) -> RegionCuts:
+def ncut(cfg: CfgNode, features: FeatureExtractor) -> RegionCuts:
     """Normalised cuts on the features that the regions merge by."""
-    return RegionCuts.from_config(cfg)
+    return RegionCuts.from_config(cfg, features)
 
 
 @DIVIDERS.register()
-def cutler(cfg: CfgNode) -> CutlerDivider:
+def cutler(cfg: CfgNode, features: FeatureExtractor) -> CutlerDivider:
     """CutLER's detector; its weights are downloaded."""
     # The other dividers do without torchvision, which takes long to import.
     from divide_and_conquer.divide.cutler import CutlerDivider
@@ -43,14 +44,19 @@ def cutler(cfg: CfgNode) -> CutlerDivider:
 
 
 @DIVIDERS.register()
-def maskcut(cfg: CfgNode) -> MaskCutDivider:
+def maskcut(cfg: CfgNode, features: FeatureExtractor) -> MaskCutDivider:
     """Normalised cuts on the patch features of a ViT (CutLER's MaskCut)."""
     from divide_and_conquer.divide.maskcut import MaskCutDivider
 
-    return MaskCutDivider.from_config(cfg)
+    return MaskCutDivider.from_config(cfg, features)
 
 
-def build_divider(cfg: CfgNode) -> Divider | None:
-    """Build the divider that PSEUDO_MASKS.DIVIDE.NAME selects; "none" is no divider."""
+def build_divider(cfg: CfgNode, features: FeatureExtractor) -> Divider | None:
+    """Build the divider that PSEUDO_MASKS.DIVIDE.NAME selects; "none" is no divider.
+
+    Args:
+        cfg: the config.
+        features: what `build_features` made of the same config, so that weights load once.
+    """
     name = cfg.PSEUDO_MASKS.DIVIDE.NAME
-    return None if name == "none" else DIVIDERS.get(name)(cfg)
+    return None if name == "none" else DIVIDERS.get(name)(cfg, features)

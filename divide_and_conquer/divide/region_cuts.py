@@ -6,6 +6,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from divide_and_conquer.divide.ncut import maskcut
+from divide_and_conquer.features.build import FeatureExtractor
 from divide_and_conquer.region_features import RegionFeatures, reduce_photo
 from divide_and_conquer.superpixels import RegionGraph
 from unsam.structures import MaskSet
@@ -31,11 +32,11 @@ class RegionCuts:
         self.max_objects = max_objects
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> RegionCuts:
+    def from_config(cls, cfg: CfgNode, features: FeatureExtractor) -> RegionCuts:
         """Build from PSEUDO_MASKS."""
         node = cfg.PSEUDO_MASKS
         return cls(
-            regions=RegionFeatures.from_config(cfg),
+            regions=RegionFeatures.from_config(cfg, features),
             work_size=node.WORK_SIZE,
             tau=node.DIVIDE.TAU,
             max_objects=node.DIVIDE.MAX_OBJECTS,

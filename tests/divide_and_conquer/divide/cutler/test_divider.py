@@ -8,6 +8,7 @@ from torchvision.ops import box_iou
 from divide_and_conquer.divide.build import build_divider
 from divide_and_conquer.divide.cutler.detector import CascadeMaskRcnn
 from divide_and_conquer.divide.cutler.divider import CutlerDivider, input_size, resized
+from divide_and_conquer.features.build import build_features
 from unsam.config import get_cfg
 from unsam.errors import CheckpointError, ConfigError
 
@@ -125,7 +126,7 @@ def test_from_config(value, tmp_path, photos):
     node.WEIGHTS, node.SHORT_SIDE, node.LONG_SIDE = str(tmp_path / "cutler.pth"), 64, 100
     node.SCORE_THRESHOLD, node.MAX_DETECTIONS = 0.4, 7
     file_of_constant(value, node.WEIGHTS)
-    divider = build_divider(cfg)
+    divider = build_divider(cfg, build_features(cfg))
     assert divider is not None
     masks = divider(photos[0])
     # Without any knowledge all boxes are as good as background; broken weights find nothing.
