@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,7 +131,7 @@ class PseudoMasker:
 
     def report(self) -> dict[str, Any]:
         """Return what is worth recording of the last photo: counts of its refinement, if any."""
-        counts = asdict(self._report)
+        counts = self._report.to_dict()
         return {"refinement": counts} if any(counts.values()) else {}
 
     @property

@@ -139,7 +139,7 @@ def _refine() -> CfgNode:
     # guided: radius as a share of the mask's longer side; edges below sqrt(EPSILON) are smoothed.
     node.GUIDED = CfgNode()
     node.GUIDED.RADIUS_SHARE = 0.05
-    node.GUIDED.EPSILON = 1e-3
+    node.GUIDED.EPSILON = 1e-4
     # superpixel: scale of the regions that masks snap to (see REGIONS).
     node.SUPERPIXEL = CfgNode()
     node.SUPERPIXEL.SCALE = 20.0
