@@ -1,276 +1,264 @@
-"""Divide and conquer on a folder: one JSON of masks per photo, and a manifest."""
+"""Divide and conquer on many photos: masks for each, and a manifest; on one machine or many."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import queue
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
-from divide_and_conquer.pipeline import PseudoMasker
-from unsam.checkpoint.atomic import write_text_atomic
-from unsam.errors import DataError, UnsamError
-from unsam.structures import PHOTO_SUFFIXES
+from divide_and_conquer.local_engine import run_local, visible_gpus
+from divide_and_conquer.manifest import (
+    MANIFEST,
+    RunFacts,
+    build_manifest,
+    entries_before,
+    manifest_name,
+    merge_manifests,
+    parts_are_there,
+    write_manifest,
+)
+from divide_and_conquer.outputs import JsonFolder, Output, ShardFolder
+from divide_and_conquer.pipeline import build_masker
+from divide_and_conquer.ray_engine import ray_cluster, run_ray
+from divide_and_conquer.sources import PhotoList, find_photos, list_photos
+from divide_and_conquer.worker_process import Answer, Task, WorkerSetup
+from unsam.checkpoint.atomic import StorageError
+from unsam.errors import ConfigError, DataError, UnsamError
 
-MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+__all__ = ["MANIFEST", "find_photos", "generate_pseudo_masks", "merge_manifests"]
+
 # Raise when the same photo and config give other masks than before: old files are made again.
 CODE_VERSION = 1
 WORKER_COMMAND = [sys.executable, "-m", "divide_and_conquer.worker"]
-# The threads of every numeric library that a worker may load.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+ENGINES = ("local", "ray")
+OUTPUT_FORMATS = ("json", "webdataset")
+# Stages that run a network, and so on a GPU where there is one.
+NETWORKS = {"FEATURES": ("vit",), "DIVIDE": ("cutler", "maskcut"), "REFINE": ("cascadepsp",)}
+
+_ENTRY_KEYS = ("sha256", "masks", "refinement")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the work is spread; see `generate_pseudo_masks`."""
+
+    engine: str
+    workers: int
+    shard_index: int
+    num_shards: int
+    output_format: str
+    samples_per_shard: int
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine: '{self.engine}' is not {' or '.join(ENGINES)}")
+        if self.output_format not in OUTPUT_FORMATS:
+            raise ConfigError(
+                f"output format: '{self.output_format}' is not {' or '.join(OUTPUT_FORMATS)}"
+            )
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ConfigError(
+                f"shard {self.shard_index} of {self.num_shards}: indices count from 0"
+            )
+        if self.samples_per_shard < 1 or self.workers < 0:
+            raise ConfigError("samples per shard must be 1 or more, workers 0 or more")
 
 
 def generate_pseudo_masks(
-    input_dir: str | os.PathLike[str],
+    input_path: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     cfg: CfgNode,
     workers: int = 0,
     strict: bool = False,
     progress: bool = True,
+    *,
+    engine: str = "local",
+    shard_index: int = 0,
+    num_shards: int = 1,
+    output_format: str = "json",
+    samples_per_shard: int = 1000,
+    image_root: str | os.PathLike[str] = "",
 ) -> dict[str, Any]:
-    """Make pseudo masks for all photos of a folder and the folders in it.
+    """Make pseudo masks for all photos of an input, or for one machine's part of them.
 
     The photo ``a/b.jpg`` gives ``a/b.jpg.json``, in SA-1B's layout with granularity, parent and
-    source added. Files are written whole or not at all; a rerun keeps those that hold masks of the
-    same photo, config and code version. Neither the number of workers nor their timing changes a
-    byte of the results. Hidden files and folders are passed over.
+    source added, or a sample of photo and JSON in a WebDataset shard. Files are written whole or
+    not at all; a rerun keeps those that hold masks of the same photo, config and code version.
+    Neither the engine nor the number of workers nor their timing changes a byte of the results.
+    Hidden files and folders are passed over.
 
     Args:
-        input_dir: the folder of photos (`unsam.structures.PHOTO_SUFFIXES`).
+        input_path: a folder, list, COCO JSON, tar or pattern; see `sources.list_photos`.
         output_dir: where the files go; made if missing.
-        cfg: PSEUDO_MASKS is read.
-        workers: processes, one thread each; 0 is one per usable core.
+        cfg: PSEUDO_MASKS and DEVICE are read.
+        workers: processes, one thread each; 0 is one per usable core, or one per GPU for a config
+            with networks.
         strict: raise if any photo failed (after all the others are done).
         progress: show a bar on standard error.
+        engine: ``"local"``, processes here; ``"ray"``, the cluster that Ray is connected to.
+        shard_index: which part of the photos, from 0.
+        num_shards: how many parts; each can be made on another machine, into the same folder.
+        output_format: ``"json"`` or ``"webdataset"``.
+        samples_per_shard: photos in one WebDataset shard.
+        image_root: folder of the photos of a list or a COCO JSON.
 
     Returns:
-        What ``manifest.json`` holds: ``version``, ``image_root``, ``config``, ``code_version``,
-        ``images`` (relative path to ``sha256``, ``masks``, ``json``), ``failures`` (relative path
-        to reason) and ``counts``. A corrupt photo, or one at which a worker died, is a failure.
+        What ``manifest.json`` holds (see `manifest.build_manifest`), or of several parts
+        ``manifest-00003-of-00016.json``; the last one to finish joins them. A corrupt photo, or
+        one at which a worker died, is a failure.
 
     Raises:
-        DataError: the input is no folder or has no photo, none could be used, or `strict` and a
-            photo failed. The manifest is written where there is something to say.
-        StorageError: the output folder cannot be written, or the disk is full.
+        ConfigError: a setting that does not exist or fit.
+        DataError: there is no photo, none could be used, or `strict` and a photo failed. The
+            manifest is written where there is something to say.
+        StorageError: the output folder cannot be written.
+        UnsamError: the disk is full, or workers cannot be started.
     """
-    root = Path(input_dir).absolute()
-    names = find_photos(root)
-    output = Path(output_dir).absolute()
-    _check_writable(output)
-    PseudoMasker.from_config(cfg)  # A wrong config ends here, before any process starts.
+    plan = _Plan(engine, workers, shard_index, num_shards, output_format, samples_per_shard)
+    listing = list_photos(input_path, image_root, shard_index, num_shards)
+    folder = Path(output_dir).absolute()
+    if output_format == "webdataset" and folder.is_relative_to(Path(input_path).absolute()):
+        raise DataError(f"{folder}: shards within the input would be taken for photos next time")
+    _check_writable(folder)
     section = cfg.PSEUDO_MASKS.dump()
+    facts = RunFacts(str(listing.root), section, CODE_VERSION, _check_config(cfg), output_format)
+    run = _Run(folder / manifest_name(shard_index, num_shards), facts, listing, plan)
     made_from = {
         "config": hashlib.sha256(section.encode()).hexdigest()[:16],
         "code_version": CODE_VERSION,
     }
-    tasks = [
-        {
-            "photo": str(root / name),
-            "name": name,
-            "json": str(output / f"{name}.json"),
-            "made_from": made_from,
-        }
-        for name in names
-    ]
-    answers: dict[str, dict[str, Any]] = {}
-    try:
-        count = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-        with tqdm(total=len(tasks), unit="photo", disable=not progress) as bar:
-            for task, answer in _run_tasks(tasks, section, count):
-                answers[task["name"]] = answer
-                bar.update()
-                if answer.get("fatal"):
-                    raise UnsamError(
-                        f"{answer['error']}; {len(answers) - 1} of {len(tasks)} photos are "
-                        "finished, a rerun does the rest"
-                    )
-    finally:
-        # Also after a full disk or an interruption: finished photos stay usable as a data set.
-        if len(answers) < len(tasks):
-            answers = _known_before(output, section, names) | answers
-            with contextlib.suppress(UnsamError):
-                _write_manifest(output, _manifest(root, section, answers))
-    manifest = _manifest(root, section, answers)
-    _write_manifest(output, manifest)
-    _check_outcome(manifest, root, strict)
+    manifest = run.do_all(made_from, cfg.DEVICE, progress)
+    if num_shards > 1 and parts_are_there(folder, num_shards):
+        # Another part may be unfinished, or made anew at this moment: its machine joins them then.
+        with contextlib.suppress(DataError):
+            merge_manifests(folder)
+    _check_outcome(manifest, listing.root, strict)
     return manifest
 
 
-def find_photos(root: Path) -> list[str]:
-    """Return the photos below a folder, as sorted paths relative to it with forward slashes.
+@dataclass
+class _Run:
+    """One call: its photos, what is final so far, and the manifest."""
 
-    Raises:
-        DataError: not a folder, or no photo in it.
+    manifest_path: Path
+    facts: RunFacts
+    listing: PhotoList
+    plan: _Plan
+    final: dict[str, Answer] = field(default_factory=dict)
+
+    def do_all(self, made_from: dict[str, Any], device: str, progress: bool) -> dict[str, Any]:
+        """Work on all photos, write the manifest and return it."""
+        output = self._output()
+        tasks = output.tasks(made_from)
+        try:
+            with tqdm(total=len(tasks), unit="photo", disable=not progress) as bar:
+                for task, answer in self._answers(tasks, device):
+                    if answer.get("fatal"):
+                        raise UnsamError(answer["error"] + self._so_far(tasks))
+                    self.final.update(output.accept(task["name"], answer))
+                    bar.update()
+            output.finish()
+        except StorageError as error:
+            raise UnsamError(f"{error}{self._so_far(tasks)}") from error
+        finally:
+            # Also after a full disk or an interruption: finished photos stay usable as a data set.
+            if len(self.final) < len(tasks):
+                with contextlib.suppress(UnsamError):
+                    write_manifest(self.manifest_path, self._manifest(output, complete=False))
+            output.close()
+        manifest = self._manifest(output, complete=True)
+        write_manifest(self.manifest_path, manifest)
+        return manifest
+
+    def _so_far(self, tasks: list[Task]) -> str:
+        done = sum("error" not in answer for answer in self.final.values())
+        return f"; {done} of {len(tasks)} photos are finished, a rerun does the rest"
+
+    def _output(self) -> Output:
+        folder, photos, plan = self.manifest_path.parent, self.listing.photos, self.plan
+        if plan.output_format == "json":
+            return JsonFolder(folder, photos)
+        return ShardFolder(
+            folder, photos, plan.samples_per_shard, plan.shard_index, plan.num_shards
+        )
+
+    def _answers(self, tasks: list[Task], device: str) -> Iterator[tuple[Task, Answer]]:
+        arguments = tuple(WORKER_COMMAND[1:])
+        section, workers = self.facts.section, self.plan.workers
+        if self.plan.engine == "local":
+            gpus = _gpus(device) if _has_network(section) else []
+            setup = WorkerSetup(section, "cuda" if gpus else "cpu", arguments)
+            yield from run_local(tasks, setup, workers, gpus)
+            return
+        with ray_cluster(workers) as ray:
+            has_gpu = "GPU" in ray.cluster_resources()
+            on_gpu = _has_network(section) and (has_gpu if device == "auto" else device != "cpu")
+            setup = WorkerSetup(section, "cuda" if on_gpu else "cpu", arguments)
+            yield from run_ray(ray, tasks, setup, workers)
+
+    def _manifest(self, output: Output, complete: bool) -> dict[str, Any]:
+        images: dict[str, dict[str, Any]] = {}
+        if not complete:
+            # Photos that this run did not reach, but an earlier one finished.
+            before = entries_before(self.manifest_path, self.facts)
+            names = {photo.name for photo in self.listing.photos} - self.final.keys()
+            images = {
+                name: before[name]
+                for name in sorted(names & before.keys())
+                if before[name].items() >= output.place(name).items()
+            }
+        failures = dict(self.listing.failures)
+        for name, answer in self.final.items():
+            if "error" in answer:
+                failures[name] = answer["error"]
+            else:
+                kept = {key: answer[key] for key in _ENTRY_KEYS if key in answer}
+                images[name] = kept | output.place(name)
+        return build_manifest(self.facts, images, failures, complete)
+
+
+def _has_network(section: str) -> bool:
+    node = CfgNode.load_cfg(section)
+    return any(node[stage].NAME in names for stage, names in NETWORKS.items())
+
+
+def _gpus(device: str) -> list[str]:
+    """Return the GPUs of this machine that a DEVICE means, as CUDA_VISIBLE_DEVICES calls them."""
+    if device == "cpu":
+        return []
+    name, _, index = device.partition(":")
+    if device != "auto" and (name != "cuda" or (index and not index.isdigit())):
+        raise ConfigError(f"DEVICE: unknown device '{device}'; use auto, cpu or cuda")
+    gpus = visible_gpus(_count_gpus())
+    if device != "auto" and len(gpus) <= int(index or 0):
+        raise ConfigError(f"DEVICE {device}: this machine has {len(gpus)} GPUs; set DEVICE cpu")
+    return [gpus[int(index)]] if index else gpus
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _check_config(cfg: CfgNode) -> bool:
+    """Build the pipeline once, so that a wrong config ends here; return whether it is supervised.
+
+    Weights that have to be fetched are fetched here, before many processes ask for them.
     """
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}; name a folder of photos")
-    names = []
-    for folder, inner, files in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        names += [
-            (Path(folder) / name).relative_to(root).as_posix()
-            for name in files
-            if name.lower().endswith(PHOTO_SUFFIXES) and not name.startswith(".")
-        ]
-    if not names:
-        raise DataError(
-            f"{root}: no photos in this folder (looked for {', '.join(PHOTO_SUFFIXES)})"
-        )
-    return sorted(names)
-
-
-def _run_tasks(
-    tasks: list[dict[str, Any]], section: str, count: int
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield each task with its answer, in the order in which `count` workers finish them."""
-    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Any]]] = queue.SimpleQueue()
-    for task in tasks:
-        waiting.put(task)
-    handlers = [_WorkerHandler(section, waiting, done) for _ in range(count)]
-    try:
-        for handler in handlers:
-            handler.start()
-        for _ in tasks:
-            yield done.get()
-    finally:
-        for handler in handlers:
-            handler.stop()
-
-
-class _WorkerHandler(threading.Thread):
-    """Feeds one worker process; starts another one when it dies."""
-
-    def __init__(self, section: str, waiting: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
-        super().__init__(daemon=True)
-        self.section = section
-        self.waiting = waiting
-        self.done = done
-        self.process: subprocess.Popen[str] | None = None
-        self.stopped = False
-
-    def run(self) -> None:
-        """Hand out waiting tasks one by one until there are none."""
-        while not self.stopped:
-            try:
-                task = self.waiting.get_nowait()
-            except queue.Empty:
-                break
-            try:
-                answer = self._ask(task)
-            except (OSError, ValueError) as error:
-                answer = {"error": f"worker: {error}", "fatal": False}
-            self.done.put((task, answer))
-        self.stop()
-
-    def stop(self) -> None:
-        """End the worker process, at once."""
-        self.stopped = True
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def _ask(self, task: dict[str, Any]) -> dict[str, Any]:
-        if self.process is None:
-            self.process = _start_worker()
-            self._send({"config": self.section})
-        self._send(task)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        code = self.process.wait()
-        self.process = None
-        reason = (
-            f"was killed by signal {-code} (out of memory?)" if code < 0 else f"exited ({code})"
-        )
-        return {"error": f"the worker process {reason} at this photo", "fatal": False}
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        # A worker that died is noticed when its answer is read.
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
-
-
-def _start_worker() -> subprocess.Popen[str]:
-    environment = dict(os.environ)
-    environment.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    # The worker must find this very package, installed or not.
-    environment["PYTHONPATH"] = os.pathsep.join([entry or str(Path.cwd()) for entry in sys.path])
-    return subprocess.Popen(
-        WORKER_COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-        # Ctrl-C is for the caller, who ends the workers; a worker also ends when its input does.
-        start_new_session=True,
-    )
-
-
-def _manifest(root: Path, section: str, answers: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    done = {name: answer for name, answer in sorted(answers.items()) if "error" not in answer}
-    return {
-        "version": FORMAT_VERSION,
-        "image_root": str(root),
-        "config": {"PSEUDO_MASKS": _plain(CfgNode.load_cfg(section))},
-        "code_version": CODE_VERSION,
-        "images": {
-            name: {"sha256": answer["sha256"], "masks": answer["masks"], "json": f"{name}.json"}
-            for name, answer in done.items()
-        },
-        "failures": {
-            name: answer["error"] for name, answer in sorted(answers.items()) if "error" in answer
-        },
-        "counts": {
-            "photos": len(answers),
-            "done": len(done),
-            "failed": len(answers) - len(done),
-            "masks": sum(answer["masks"] for answer in done.values()),
-        },
-    }
-
-
-def _write_manifest(output: Path, manifest: dict[str, Any]) -> None:
-    write_text_atomic(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-
-
-def _known_before(output: Path, section: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the entries of an earlier manifest of the same config: their files are still there."""
-    try:
-        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-        same = manifest["config"] == {"PSEUDO_MASKS": _plain(CfgNode.load_cfg(section))}
-        known = manifest["images"] if same and manifest["code_version"] == CODE_VERSION else {}
-        return {name: known[name] for name in names if name in known}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _plain(node: Any) -> Any:
-    return {key: _plain(value) for key, value in node.items()} if isinstance(node, dict) else node
+    on_cpu = cfg.clone()
+    on_cpu.defrost()
+    on_cpu.DEVICE = "cpu"
+    return build_masker(on_cpu).supervised
 
 
 def _check_writable(output: Path) -> None:

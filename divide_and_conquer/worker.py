@@ -1,15 +1,16 @@
 """One process that makes pseudo masks: ``python -m divide_and_conquer.worker``.
 
 It reads one JSON message per line from standard input and answers each with one line: first
-``{"config": PSEUDO_MASKS as YAML}``, then tasks. A process of its own, rather than a forked one,
-so that a photo that exhausts the memory takes nothing else down, and so that the libraries start
-with one thread each, whatever the caller runs.
+``{"config": PSEUDO_MASKS as YAML, "device": "cpu" or "cuda"}``, then tasks. A process of its own,
+rather than a forked one, so that a photo that exhausts the memory takes nothing else down, and so
+that the libraries start with one thread each, whatever the caller runs.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
@@ -19,7 +20,9 @@ from typing import Any
 import cv2
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.pipeline import PseudoMasker
+from divide_and_conquer.pipeline import PseudoMasker, build_masker
+from divide_and_conquer.records import RecordFacts, read_facts, write_record
+from divide_and_conquer.sources import read_bytes
 from unsam.checkpoint.atomic import write_text_atomic
 from unsam.config import get_cfg
 from unsam.errors import UnsamError
@@ -28,30 +31,45 @@ from unsam.structures import read_photo
 # With these, no later photo can be written either.
 FATAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
+_PARENT = os.getppid()
+
+
+class NamedBytes(io.BytesIO):
+    """A photo's bytes that error lines name as a file."""
+
+    def __init__(self, blob: bytes, name: str) -> None:
+        super().__init__(blob)
+        self.title = name
+
+    def __str__(self) -> str:
+        return self.title
+
 
 def make_one(masker: PseudoMasker, task: dict[str, Any]) -> dict[str, Any]:
     """Make the masks of one photo unless they are there already.
 
     Args:
-        masker: the pipeline.
-        task: ``photo`` and ``json`` (paths), ``name`` (relative to the image root), ``made_from``
-            (config and code version that the file records, and that a file to keep must have).
+        masker: the pipeline, as `divide_and_conquer.pipeline.build_masker` returns it.
+        task: ``photo`` (a file), for a member of a tar ``offset`` and ``size`` in it; ``json``
+            (the file to write); ``name`` (relative to the image root); ``made_from`` (config and
+            code version that the file records, and that a file to keep must have); and where a
+            shard may hold the finished sample, ``packed`` (its ``path``, and ``photo`` and
+            ``json``, each an offset and a size).
 
     Returns:
-        ``{"sha256", "masks", "kept"}``, or ``{"error": one line, "fatal": bool}``.
+        ``{"sha256", "masks", "kept", "packed"}``, with ``refinement`` where there was any; or
+        ``{"error": one line, "fatal": bool}``. ``packed`` tells that the shard's sample is whole.
     """
     try:
-        blob = Path(task["photo"]).read_bytes()
+        blob = read_bytes(task["photo"], task.get("offset", 0), task.get("size", -1))
         made_from = {**task["made_from"], "sha256": hashlib.sha256(blob).hexdigest()}
-        del blob
-        count = masks_in(task["json"], made_from)
-        if count is not None:
-            return {"sha256": made_from["sha256"], "masks": count, "kept": True}
-        masks = masker(read_photo(task["photo"]))
-        record = masks.to_sa1b(task["name"], image_id_of(task["name"]))
-        record["made_from"] = made_from
-        write_text_atomic(task["json"], json.dumps(record, separators=(",", ":")))
-        return {"sha256": made_from["sha256"], "masks": len(masks), "kept": False}
+        if "packed" in task:
+            facts = _facts_in_shard(task, made_from)
+            if facts is not None:
+                return {**facts.plain(), "kept": True, "packed": True}
+        kept = _facts_in_file(task["json"], made_from)
+        facts = kept or _make(masker, task, blob, made_from)
+        return {**facts.plain(), "kept": kept is not None, "packed": False}
     except UnsamError as error:
         # A failed write carries the error of the operating system as its cause.
         number = error.__cause__.errno if isinstance(error, OSError) and isinstance(
@@ -62,23 +80,57 @@ def make_one(masker: PseudoMasker, task: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {_one_line(error)}", "fatal": False}
 
 
-def masks_in(path: str, made_from: dict[str, Any]) -> int | None:
-    """Return how many masks a finished file holds; None if it is missing, broken or outdated."""
+def _make(
+    masker: PseudoMasker, task: dict[str, Any], blob: bytes, made_from: dict[str, Any]
+) -> RecordFacts:
+    in_tar = task.get("size", -1) >= 0
+    title = f"{task['photo']}: {task['name']}"
+    photo = read_photo(NamedBytes(blob, title) if in_tar else task["photo"])  # type: ignore[arg-type]
+    masks = masker(photo, name=task["name"])
+    report = masker.report()
+    if os.getppid() != _PARENT:
+        # Nobody waits for the answer any more, and another run may have made this file since.
+        raise SystemExit(1)
+    write_text_atomic(task["json"], write_record(masks, task["name"], made_from, report))
+    return RecordFacts(made_from["sha256"], len(masks), report.get("refinement", {}))
+
+
+def _facts_in_file(path: str, made_from: dict[str, Any]) -> RecordFacts | None:
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-        return len(record["annotations"]) if record["made_from"] == made_from else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_facts(Path(path).read_text(encoding="utf-8"), made_from)
+    except (OSError, ValueError):
         return None
 
 
-def image_id_of(name: str) -> int:
-    """Return a number for a photo that depends on its relative path alone, below 2^48."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big")
+def _facts_in_shard(task: dict[str, Any], made_from: dict[str, Any]) -> RecordFacts | None:
+    """Return the facts of a sample that a shard holds whole.
+
+    Masks whose photo in the shard is damaged are saved to the file of the task.
+    """
+    packed = task["packed"]
+    try:
+        text = read_bytes(packed["path"], *packed["json"]).decode("utf-8")
+        facts = read_facts(text, made_from)
+        if facts is None:
+            return None
+        photo = read_bytes(packed["path"], *packed["photo"])
+    except (OSError, ValueError):
+        return None
+    if hashlib.sha256(photo).hexdigest() == made_from["sha256"]:
+        return facts
+    write_text_atomic(task["json"], text)
+    return None
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:2000] or type(error).__name__
+
+
+def _load(message: dict[str, Any]) -> PseudoMasker:
+    cfg = get_cfg()
+    cfg.DEVICE = message["device"]
+    cfg.PSEUDO_MASKS.merge_from_other_cfg(CfgNode.load_cfg(message["config"]))
+    return build_masker(cfg)
 
 
 def main() -> None:
@@ -87,13 +139,18 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     cv2.setNumThreads(1)
-    cfg = get_cfg()
-    cfg.PSEUDO_MASKS.merge_from_other_cfg(
-        CfgNode.load_cfg(json.loads(sys.stdin.readline())["config"])
-    )
-    masker = PseudoMasker.from_config(cfg)
+    masker: PseudoMasker | None = None
+    reply: dict[str, Any]
     for line in sys.stdin:
-        answers.write(json.dumps(make_one(masker, json.loads(line))) + "\n")
+        message = json.loads(line)
+        if masker is not None:
+            reply = make_one(masker, message)
+        else:
+            try:
+                masker, reply = _load(message), {"ready": True}
+            except (UnsamError, OSError, RuntimeError, MemoryError) as error:
+                reply = {"error": _one_line(error), "fatal": True}
+        answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
 
