@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from unsam.annotations.records import image_id_of
 from unsam.structures import MaskSet
 
 _DIGEST = ',"digest":"'
@@ -59,12 +60,6 @@ def read_facts(text: str, made_from: dict[str, Any]) -> RecordFacts | None:
         return RecordFacts(made_from["sha256"], count, record.get("refinement", {}))
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def image_id_of(name: str) -> int:
-    """Return a number for a photo that depends on its relative name alone, below 2^48."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big")
 
 
 def _digest(text: str) -> str:

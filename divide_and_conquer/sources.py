@@ -111,23 +111,6 @@ def find_photos(root: Path) -> list[str]:
     return names
 
 
-def read_bytes(path: str, offset: int = 0, size: int = -1) -> bytes:
-    """Return the bytes of a photo, from a file of its own or from within a tar.
-
-    Raises:
-        DataError: no such file, or it ends before the photo does.
-    """
-    try:
-        with Path(path).open("rb") as stream:
-            stream.seek(offset)
-            blob = stream.read(size)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: no such file") from None
-    if size >= 0 and len(blob) < size:
-        raise DataError(f"{path}: cut off at byte {offset + len(blob)}")
-    return blob
-
-
 def _find(root: Path, suffixes: tuple[str, ...]) -> list[str]:
     names = []
     for folder, inner, files in os.walk(root):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import sys
@@ -22,27 +21,16 @@ from fvcore.common.config import CfgNode
 
 from divide_and_conquer.pipeline import PseudoMasker, build_masker
 from divide_and_conquer.records import RecordFacts, read_facts, write_record
-from divide_and_conquer.sources import read_bytes
+from unsam.annotations.records import read_bytes
 from unsam.checkpoint.atomic import write_text_atomic
 from unsam.config import get_cfg
-from unsam.errors import UnsamError
+from unsam.errors import DataError, UnsamError
 from unsam.structures import read_photo
 
 # With these, no later photo can be written either.
 FATAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 _PARENT = os.getppid()
-
-
-class NamedBytes(io.BytesIO):
-    """A photo's bytes that error lines name as a file."""
-
-    def __init__(self, blob: bytes, name: str) -> None:
-        super().__init__(blob)
-        self.title = name
-
-    def __str__(self) -> str:
-        return self.title
 
 
 def make_one(masker: PseudoMasker, task: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +72,7 @@ def _make(
     masker: PseudoMasker, task: dict[str, Any], blob: bytes, made_from: dict[str, Any]
 ) -> RecordFacts:
     in_tar = task.get("size", -1) >= 0
-    title = f"{task['photo']}: {task['name']}"
-    photo = read_photo(NamedBytes(blob, title) if in_tar else task["photo"])  # type: ignore[arg-type]
+    photo = read_photo(f"{task['photo']}: {task['name']}" if in_tar else task["photo"], blob=blob)
     masks = masker(photo, name=task["name"])
     report = masker.report()
     if os.getppid() != _PARENT:
@@ -114,7 +101,7 @@ def _facts_in_shard(task: dict[str, Any], made_from: dict[str, Any]) -> RecordFa
         if facts is None:
             return None
         photo = read_bytes(packed["path"], *packed["photo"])
-    except (OSError, ValueError):
+    except (DataError, ValueError):
         return None
     if hashlib.sha256(photo).hexdigest() == made_from["sha256"]:
         return facts

@@ -201,7 +201,7 @@ def fragile_worker(tmp_path, monkeypatch):
         "from divide_and_conquer import worker\n"
         "from unsam.checkpoint.atomic import StorageError\n"
         "original, write = worker.read_photo, worker.write_text_atomic\n"
-        "def read(path):\n"
+        "def read(path, blob=None):\n"
         "    if 'killer' in os.path.basename(path): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    if 'bug' in os.path.basename(path): raise RuntimeError('a bug')\n"
         "    if 'huge' in os.path.basename(path): raise MemoryError\n"

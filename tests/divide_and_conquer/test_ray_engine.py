@@ -18,7 +18,7 @@ WORKER = """
 import os, signal
 from divide_and_conquer import worker
 from unsam.checkpoint.atomic import StorageError
-def read(path, read=worker.read_photo):
+def read(path, blob=None, read=worker.read_photo):
     if "killer" in str(path): os.kill(os.getpid(), signal.SIGKILL)
     return read(path)
 def write(path, text, write=worker.write_text_atomic):

@@ -8,7 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from divide_and_conquer.records import RecordFacts, image_id_of, read_facts, write_record
+from divide_and_conquer.records import RecordFacts, read_facts, write_record
+from unsam.annotations.records import image_id_of
 from unsam.structures import MaskSet
 
 MADE_FROM = {"config": "c", "code_version": 1, "sha256": "s"}

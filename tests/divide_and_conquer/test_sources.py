@@ -9,7 +9,8 @@ import tarfile
 
 import pytest
 
-from divide_and_conquer.sources import list_photos, read_bytes, shard_of
+from divide_and_conquer.sources import list_photos, shard_of
+from unsam.annotations.records import read_bytes
 from unsam.errors import DataError
 
 

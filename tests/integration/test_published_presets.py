@@ -15,7 +15,6 @@ from unsam.cli import main
 from unsam.config import load_preset
 from unsam.structures import MaskSet, read_photo
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -5,6 +5,8 @@ from benchmarks.crf import benchmark_crf
 from benchmarks.instance import benchmark_instance
 from benchmarks.maskcut import benchmark_maskcut
 from benchmarks.masks import benchmark_masks
+from benchmarks.pseudo_masks import benchmark_pseudo_masks
+from benchmarks.stages import benchmark_stages
 from benchmarks.throughput import benchmark_throughput
 
 BENCHMARKS = {
@@ -13,5 +15,7 @@ BENCHMARKS = {
     "instance": benchmark_instance,
     "maskcut": benchmark_maskcut,
     "masks": benchmark_masks,
+    "pseudo_masks": benchmark_pseudo_masks,
+    "stages": benchmark_stages,
     "throughput": benchmark_throughput,
 }

@@ -1,7 +1,4 @@
-"""Pseudo masks of many photos: photos per second of each engine, and the stages of one photo.
-
-Networks have random weights, which cost as much as trained ones; they run on a GPU if there is one.
-"""
+"""Pseudo masks of many photos: photos per second of each engine, and the stages of one photo."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +26,7 @@ def benchmark_throughput() -> dict[str, Any]:
     figures = {"cores": len(os.sched_getaffinity(0)), "photos": NUM_PHOTOS, **_engines(data)}
     for name, blobs in (("bsds", _bsds(data)), ("sa1b_size", _sa1b_size(data))):
         figures |= {f"{name}_{key}": value for key, value in _stages(blobs).items()}
-    return figures | _networks(_sa1b_size(data)[0])
+    return figures
 
 
 def _engines(data: Path) -> dict[str, Any]:
@@ -106,47 +102,6 @@ def _stages(blobs: list[bytes]) -> dict[str, Any]:
         "masks": statistics.mean(counts),
         "photo_bytes": statistics.mean(map(len, blobs)),
         "json_bytes": statistics.mean(sizes),
-    }
-
-
-def _networks(blob: bytes) -> dict[str, Any]:
-    """Return seconds of CutLER on a large photo, and of DINO ViT-B/8 on a crop of 256x256."""
-    import timm
-    import torch
-
-    from divide_and_conquer.divide.cutler.detector import CascadeMaskRcnn
-    from divide_and_conquer.divide.cutler.divider import CutlerDivider
-    from divide_and_conquer.features.vit import VitFeatures
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    photo = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR_RGB)
-    torch.manual_seed(0)
-    net = CascadeMaskRcnn()
-    for weights in net.parameters():
-        if weights.ndim > 1:
-            # Signals of about equal size in all layers, so that there is something to detect.
-            torch.nn.init.normal_(weights, std=weights[0].numel() ** -0.5)
-    # Every detection passes, so that the mask head has the most to do.
-    cutler = CutlerDivider(net, device=device, score_threshold=0.0)
-    vit = timm.create_model("vit_base_patch8_224", num_classes=0, dynamic_img_size=True)
-    features = VitFeatures(vit, output="keys", side=256, device=device)
-    crops = [photo[:700, :700]] * features.batch_size
-    # On the CPU the time of the processor, which a busy machine does not stretch.
-    clock = time.perf_counter if device == "cuda" else time.process_time
-
-    def seconds(function: Callable[[], Any]) -> float:
-        taken = []
-        for _ in range(ROUNDS + 1):
-            start = clock()
-            function()
-            taken.append(clock() - start)
-        return statistics.median(taken[1:])
-
-    return {
-        "device": device,
-        "cutler_detections": len(cutler(photo)),
-        "cutler_seconds_per_photo": seconds(lambda: cutler(photo)),
-        "vit_b8_seconds_per_crop": seconds(lambda: features.batch(crops)) / len(crops),
     }
 
 

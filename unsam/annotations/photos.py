@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 
 from PIL import Image, UnidentifiedImageError
 
@@ -68,13 +67,7 @@ def as_jpeg(blob: bytes, size: tuple[int, int]) -> bytes:
     kind, orientation = check_photo(blob, size)
     if kind in _JPEG_FORMATS and orientation == _UPRIGHT:
         return blob
-    with tempfile.NamedTemporaryFile() as stream:
-        stream.write(blob)
-        stream.flush()
-        try:
-            pixels = read_photo(stream.name)
-        except DataError as error:
-            raise DataError(str(error).replace(stream.name, "the photo")) from None
+    pixels = read_photo("the photo", blob=blob)
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "JPEG", quality=JPEG_QUALITY)
     return encoded.getvalue()

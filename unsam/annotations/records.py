@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -310,14 +311,14 @@ def parse_object(blob: bytes, place: str) -> dict[str, Any]:
     return value
 
 
-def read_bytes(path: Path, offset: int = 0, size: int = -1) -> bytes:
+def read_bytes(path: str | os.PathLike[str], offset: int = 0, size: int = -1) -> bytes:
     """Return a part of a file, all of it by default.
 
     Raises:
         DataError: missing, not readable, or shorter than that.
     """
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb") as stream:
             stream.seek(offset)
             blob = stream.read(size)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 
@@ -17,12 +18,19 @@ MAX_PIXELS = 200_000_000
 """Photos with more pixels are refused, before any pixel is decoded: a guard against bombs."""
 
 
-def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_photo(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, *, blob: bytes | None = None
+) -> np.ndarray:
     """Read one photo as ``uint8 [H, W, 3]``, RGB, 0 to 255, upright (EXIF rotation applied).
 
     Takes JPEG, PNG, WebP, TIFF and BMP; 1, 8 and 16 bit and float, grey, palette, RGBA (over
     white) and CMYK. 16-bit values are divided by 257; other wide ranges (int32, float) are
     stretched from their minimum and maximum to 0 to 255.
+
+    Args:
+        path: the file.
+        max_pixels: photos with more are refused.
+        blob: the file's content where it is at hand; `path` then only names it in errors.
 
     Raises:
         DataError: the file is missing, truncated, not a photo, or has over `max_pixels` pixels.
@@ -31,7 +39,7 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
         with warnings.catch_warnings():
             # Our own limit below speaks for PIL's; both look at the header alone.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if blob is None else io.BytesIO(blob)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise DataError(
@@ -45,7 +53,10 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
     except DataError:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable photo ({_one_line(error)})") from error
+        # Pillow names the file or stream once more.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "of no known format" if unknown else _one_line(error)
+        raise DataError(f"{path}: not a readable photo ({reason})") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:
         # Pillow's decoders report broken files with any of these.
         raise DataError(f"{path}: corrupt or truncated photo ({_one_line(error)})") from error

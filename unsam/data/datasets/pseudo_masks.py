@@ -39,6 +39,11 @@ def load_pseudo_masks(
         failed = len(manifest.get("failures") or {})
         raise DataError(f"{root / MANIFEST}: no photo with masks in it ({failed} failures)")
     photos = Path(image_root or str(manifest.get("image_root", ""))).expanduser().resolve()
+    if manifest.get("format") == "webdataset":
+        raise DataError(
+            f"{root}: these masks lie in tar shards; make JSON files of them for training with "
+            f"`unsam convert-annotations --input {root} --output DIR --to json`"
+        )
     entries = [(name, images[name]) for name in sorted(images)]
     files = [root / _json_name(name, entry) for name, entry in entries]
     missing = [str(file) for file in files if not file.is_file()]
