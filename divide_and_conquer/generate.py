@@ -15,8 +15,8 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
-from divide_and_conquer.local_engine import run_local, visible_gpus
-from divide_and_conquer.manifest import (
+from divide_and_conquer.generation.local_engine import run_local, visible_gpus
+from divide_and_conquer.generation.manifest import (
     MANIFEST,
     RunFacts,
     build_manifest,
@@ -26,11 +26,11 @@ from divide_and_conquer.manifest import (
     parts_are_there,
     write_manifest,
 )
-from divide_and_conquer.outputs import JsonFolder, Output, ShardFolder
+from divide_and_conquer.generation.outputs import JsonFolder, Output, ShardFolder
+from divide_and_conquer.generation.ray_engine import ray_cluster, run_ray
+from divide_and_conquer.generation.sources import PhotoList, find_photos, list_photos
+from divide_and_conquer.generation.worker_process import Answer, Task, WorkerSetup
 from divide_and_conquer.pipeline import build_masker
-from divide_and_conquer.ray_engine import ray_cluster, run_ray
-from divide_and_conquer.sources import PhotoList, find_photos, list_photos
-from divide_and_conquer.worker_process import Answer, Task, WorkerSetup
 from unsam.checkpoint.atomic import StorageError
 from unsam.errors import ConfigError, DataError, UnsamError
 
@@ -38,7 +38,7 @@ __all__ = ["MANIFEST", "find_photos", "generate_pseudo_masks", "merge_manifests"
 
 # Raise when the same photo and config give other masks than before: old files are made again.
 CODE_VERSION = 1
-WORKER_COMMAND = [sys.executable, "-m", "divide_and_conquer.worker"]
+WORKER_COMMAND = [sys.executable, "-m", "divide_and_conquer.generation.worker"]
 ENGINES = ("local", "ray")
 OUTPUT_FORMATS = ("json", "webdataset")
 # Stages that run a network, and so on a GPU where there is one.

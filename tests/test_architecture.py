@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = sorted(
     path
-    for folder in ("unsam", "divide_and_conquer", "tools")
+    for folder in ("unsam", "divide_and_conquer", "tools", "demo")
     for path in (REPOSITORY / folder).rglob("*.py")
 )
 
@@ -99,7 +99,7 @@ def test_every_package_is_mirrored_by_tests() -> None:
     missing = []
     for path in SOURCES:
         parts = path.relative_to(REPOSITORY).parts
-        if parts[0] == "tools" or path.name == "__init__.py" or "ast" in parts:
+        if parts[0] in ("tools", "demo") or path.name == "__init__.py" or "ast" in parts:
             continue
         inner = parts[1:] if parts[0] == "unsam" else parts
         if not (REPOSITORY / "tests" / Path(*inner[:-1])).is_dir():

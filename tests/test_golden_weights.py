@@ -10,6 +10,8 @@ from tests.golden_weights import recipe_state_dict
 
 @pytest.mark.parametrize("pack", ["cutler", "dino", "unsam_whole", "unsamv2"])
 def test_examples_of_the_recipe(golden_root, pack):
+    if not (golden_root / pack).is_dir():
+        pytest.skip(f"no pack {pack}")
     state = recipe_state_dict(golden_root / pack)
     examples = json.loads((golden_root / pack / "recipe.json").read_text())["examples"]
     for example in examples:

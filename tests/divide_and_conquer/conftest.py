@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from divide_and_conquer import generate
+from divide_and_conquer.generation.worker import make_one
 from divide_and_conquer.pipeline import build_masker
-from divide_and_conquer.worker import make_one
 from unsam.config import get_cfg
 
 

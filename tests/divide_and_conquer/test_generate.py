@@ -15,8 +15,8 @@ from PIL import Image
 
 from divide_and_conquer import generate
 from divide_and_conquer.generate import find_photos, generate_pseudo_masks
+from divide_and_conquer.generation.worker import make_one
 from divide_and_conquer.pipeline import PseudoMasker
-from divide_and_conquer.worker import make_one
 from unsam.config import get_cfg
 from unsam.errors import DataError, UnsamError
 from unsam.structures import MaskSet
@@ -198,7 +198,7 @@ def fragile_worker(tmp_path, monkeypatch):
     script = tmp_path / "fragile.py"
     script.write_text(
         "import os, signal\n"
-        "from divide_and_conquer import worker\n"
+        "from divide_and_conquer.generation import worker\n"
         "from unsam.checkpoint.atomic import StorageError\n"
         "original, write = worker.read_photo, worker.write_text_atomic\n"
         "def read(path, blob=None):\n"

@@ -23,7 +23,7 @@ NUM_PHOTOS = 30
 # Writes down each photo that it has made, once the file is there.
 WORKER = """
 import os, sys
-from divide_and_conquer import worker
+from divide_and_conquer.generation import worker
 def logged(path, text, write=worker.write_text_atomic):
     write(path, text)
     with open(sys.argv[1], "a") as log: log.write(os.path.basename(path) + "\\n")

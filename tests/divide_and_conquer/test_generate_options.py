@@ -16,7 +16,7 @@ from PIL import Image
 
 from divide_and_conquer import generate
 from divide_and_conquer.generate import generate_pseudo_masks
-from divide_and_conquer.worker import make_one
+from divide_and_conquer.generation.worker import make_one
 from unsam.annotations.shards import list_shard
 from unsam.errors import ConfigError, DataError, UnsamError
 from unsam.structures import MaskSet

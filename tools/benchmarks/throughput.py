@@ -30,7 +30,7 @@ def benchmark_throughput() -> dict[str, Any]:
 
 
 def _engines(data: Path) -> dict[str, Any]:
-    from divide_and_conquer.ray_engine import ray_cluster
+    from divide_and_conquer.generation.ray_engine import ray_cluster
 
     figures: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {"local_1": [], "local_2": [], "ray_2": []}
@@ -66,8 +66,8 @@ def _stages(blobs: list[bytes]) -> dict[str, Any]:
 
     Those of the processor, but for "write", which waits for the disk.
     """
+    from divide_and_conquer.generation.records import write_record
     from divide_and_conquer.pipeline import build_masker
-    from divide_and_conquer.records import write_record
     from unsam.checkpoint.atomic import write_text_atomic
     from unsam.config import get_cfg
     from unsam.structures import read_photo

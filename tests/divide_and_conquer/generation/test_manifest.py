@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from divide_and_conquer.generate import generate_pseudo_masks
-from divide_and_conquer.manifest import (
+from divide_and_conquer.generation.manifest import (
     MANIFEST,
     RunFacts,
     build_manifest,
@@ -17,7 +17,7 @@ from divide_and_conquer.manifest import (
     merge_manifests,
     write_manifest,
 )
-from divide_and_conquer.sources import shard_of
+from divide_and_conquer.generation.sources import shard_of
 from unsam.config import get_cfg
 from unsam.errors import DataError
 

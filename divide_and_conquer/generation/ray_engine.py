@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from divide_and_conquer.worker_process import Answer, Task, WorkerProcess, WorkerSetup
+from divide_and_conquer.generation.worker_process import Answer, Task, WorkerProcess, WorkerSetup
 from unsam.errors import ConfigError, UnsamError
 
 # Photos that travel to an actor and back at once: enough to hide the way, few enough to balance.

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from divide_and_conquer.sources import Photo
-from divide_and_conquer.worker_process import Answer, Task
+from divide_and_conquer.generation.sources import Photo
+from divide_and_conquer.generation.worker_process import Answer, Task
 from unsam.annotations.records import read_bytes
 from unsam.annotations.shards import (
     ShardMember,

@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray")
 # Dies at one photo, finds the disk full at another.
 WORKER = """
 import os, signal
-from divide_and_conquer import worker
+from divide_and_conquer.generation import worker
 from unsam.checkpoint.atomic import StorageError
 def read(path, blob=None, read=worker.read_photo):
     if "killer" in str(path): os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from divide_and_conquer.sources import list_photos, shard_of
+from divide_and_conquer.generation.sources import list_photos, shard_of
 from unsam.annotations.records import read_bytes
 from unsam.errors import DataError
 

@@ -1,4 +1,4 @@
-"""One process that makes pseudo masks: ``python -m divide_and_conquer.worker``.
+"""One process that makes pseudo masks: ``python -m divide_and_conquer.generation.worker``.
 
 It reads one JSON message per line from standard input and answers each with one line: first
 ``{"config": PSEUDO_MASKS as YAML, "device": "cpu" or "cuda"}``, then tasks. A process of its own,
@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 from fvcore.common.config import CfgNode
 
+from divide_and_conquer.generation.records import RecordFacts, read_facts, write_record
 from divide_and_conquer.pipeline import PseudoMasker, build_masker
-from divide_and_conquer.records import RecordFacts, read_facts, write_record
 from unsam.annotations.records import read_bytes
 from unsam.checkpoint.atomic import write_text_atomic
 from unsam.config import get_cfg

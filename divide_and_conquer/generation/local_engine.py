@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 
-from divide_and_conquer.worker_process import Answer, Task, WorkerProcess, WorkerSetup
+from divide_and_conquer.generation.worker_process import Answer, Task, WorkerProcess, WorkerSetup
 
 
 def run_local(

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from divide_and_conquer.records import RecordFacts, read_facts, write_record
+from divide_and_conquer.generation.records import RecordFacts, read_facts, write_record
 from unsam.annotations.records import image_id_of
 from unsam.structures import MaskSet
 

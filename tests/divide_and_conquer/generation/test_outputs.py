@@ -7,10 +7,11 @@ import random
 
 import pytest
 
-from divide_and_conquer import generate, outputs
+from divide_and_conquer import generate
 from divide_and_conquer.generate import generate_pseudo_masks
-from divide_and_conquer.outputs import ShardFolder
-from divide_and_conquer.sources import Photo
+from divide_and_conquer.generation import outputs
+from divide_and_conquer.generation.outputs import ShardFolder
+from divide_and_conquer.generation.sources import Photo
 from unsam.annotations.shards import ShardSample, read_shard, write_shard
 from unsam.checkpoint.atomic import StorageError
 from unsam.errors import DataError, UnsamError

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from divide_and_conquer import generate
-from divide_and_conquer.local_engine import run_local, visible_gpus
-from divide_and_conquer.worker_process import WorkerProcess, WorkerSetup
+from divide_and_conquer.generation.local_engine import run_local, visible_gpus
+from divide_and_conquer.generation.worker_process import WorkerProcess, WorkerSetup
 from unsam.config import get_cfg
 from unsam.errors import ConfigError
 

@@ -1,0 +1,1 @@
+"""From photos in files to masks in files: sources, outputs, engines, the manifest."""
