@@ -31,6 +31,7 @@ from divide_and_conquer.generation.ray_engine import ray_cluster, run_ray
 from divide_and_conquer.generation.sources import PhotoList, find_photos, list_photos
 from divide_and_conquer.generation.worker_process import Answer, Task, WorkerSetup
 from divide_and_conquer.pipeline import build_masker
+from unsam.annotations.folders import check_manifest
 from unsam.checkpoint.atomic import StorageError
 from unsam.errors import ConfigError, DataError, UnsamError
 
@@ -65,12 +66,17 @@ class _Plan:
             raise ConfigError(
                 f"output format: '{self.output_format}' is not {' or '.join(OUTPUT_FORMATS)}"
             )
+        if self.num_shards < 1:
+            raise ConfigError(f"{self.num_shards} shards of the photos: at least 1 is needed")
         if not 0 <= self.shard_index < self.num_shards:
             raise ConfigError(
-                f"shard {self.shard_index} of {self.num_shards}: indices count from 0"
+                f"shard {self.shard_index} of {self.num_shards}: indices go from 0 to "
+                f"{self.num_shards - 1}"
             )
-        if self.samples_per_shard < 1 or self.workers < 0:
-            raise ConfigError("samples per shard must be 1 or more, workers 0 or more")
+        if self.samples_per_shard < 1:
+            raise ConfigError(f"{self.samples_per_shard} samples per shard: at least 1 is needed")
+        if self.workers < 0:
+            raise ConfigError(f"{self.workers} workers: give 1 or more, or 0 for all cores or GPUs")
 
 
 def generate_pseudo_masks(
@@ -118,17 +124,16 @@ def generate_pseudo_masks(
 
     Raises:
         ConfigError: a setting that does not exist or fit.
-        DataError: there is no photo, none could be used, or `strict` and a photo failed. The
+        DataError: the output holds what another command has made, or masks in the other format;
+            there is no photo, none could be used, or `strict` and a photo failed. The
             manifest is written where there is something to say.
         StorageError: the output folder cannot be written.
         UnsamError: the disk is full, or workers cannot be started.
     """
     plan = _Plan(engine, workers, shard_index, num_shards, output_format, samples_per_shard)
+    _check_device(cfg.DEVICE)
     listing = list_photos(input_path, image_root, shard_index, num_shards)
-    folder = Path(output_dir).absolute()
-    if output_format == "webdataset" and folder.is_relative_to(Path(input_path).absolute()):
-        raise DataError(f"{folder}: shards within the input would be taken for photos next time")
-    _check_writable(folder)
+    folder = _check_output(output_dir, input_path, cfg, plan)
     section = cfg.PSEUDO_MASKS.dump()
     facts = RunFacts(str(listing.root), section, CODE_VERSION, _check_config(cfg), output_format)
     run = _Run(folder / manifest_name(shard_index, num_shards), facts, listing, plan)
@@ -233,15 +238,20 @@ def _has_network(section: str) -> bool:
 
 def _gpus(device: str) -> list[str]:
     """Return the GPUs of this machine that a DEVICE means, as CUDA_VISIBLE_DEVICES calls them."""
+    _check_device(device)
     if device == "cpu":
         return []
-    name, _, index = device.partition(":")
-    if device != "auto" and (name != "cuda" or (index and not index.isdigit())):
-        raise ConfigError(f"DEVICE: unknown device '{device}'; use auto, cpu or cuda")
+    index = device.partition(":")[2]
     gpus = visible_gpus(_count_gpus())
     if device != "auto" and len(gpus) <= int(index or 0):
         raise ConfigError(f"DEVICE {device}: this machine has {len(gpus)} GPUs; set DEVICE cpu")
     return [gpus[int(index)]] if index else gpus
+
+
+def _check_device(device: str) -> None:
+    name, _, index = device.partition(":")
+    if device not in ("auto", "cpu") and (name != "cuda" or (index and not index.isdigit())):
+        raise ConfigError(f"DEVICE: unknown device '{device}'; use auto, cpu or cuda")
 
 
 def _count_gpus() -> int:
@@ -261,17 +271,34 @@ def _check_config(cfg: CfgNode) -> bool:
     return build_masker(on_cpu).supervised
 
 
-def _check_writable(output: Path) -> None:
-    """Fail now, in one line, rather than after the first photo."""
+def _check_output(
+    output_dir: str | os.PathLike[str],
+    input_path: str | os.PathLike[str],
+    cfg: CfgNode,
+    plan: _Plan,
+) -> Path:
+    """Return the output folder, made and writable, where nothing else would be lost."""
+    if not os.fspath(output_dir):
+        raise DataError("the output is an empty name; name a folder")
+    folder = Path(output_dir).absolute()
+    given = cfg.PSEUDO_MASKS.DIVIDE.GIVEN_MASKS
+    if given and Path(given).expanduser().resolve() == folder.resolve():
+        raise DataError(f"{folder}: the output is PSEUDO_MASKS.DIVIDE.GIVEN_MASKS; choose another")
+    if plan.output_format == "webdataset" and folder.is_relative_to(Path(input_path).absolute()):
+        raise DataError(f"{folder}: shards within the input would be taken for photos next time")
+    for name in (MANIFEST, manifest_name(plan.shard_index, plan.num_shards)):
+        check_manifest(folder / name, "PSEUDO_MASKS", plan.output_format)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        # Now, in one line, rather than after the first photo.
         raise DataError(
-            f"{output}: cannot write to the output folder ({error.strerror or error}); "
+            f"{folder}: cannot write to the output folder ({error.strerror or error}); "
             "choose another one"
         ) from error
+    return folder
 
 
 def _check_outcome(manifest: dict[str, Any], root: Path, strict: bool) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from divide_and_conquer.bicubic_masks import upscale_grids
 from divide_and_conquer.conquer import MergeResult, grid_edges, merge_regions
+from divide_and_conquer.instances import source_rank
 from divide_and_conquer.windowed_nms import windowed_nms
 from unsam.structures import MaskSet
 
@@ -145,8 +146,9 @@ def protected_nms(
     Args:
         instance: one mask.
         masks: clusters and other parts of the instance.
-        nms_iou: of two masks with a larger IoU the smaller one goes.
-        published: compare each mask with the next four by area only.
+        nms_iou: of two masks with a larger IoU one goes: that of the less sure source (see
+            `source_rank`), of one source the smaller one.
+        published: the smaller one goes, and each is compared with the next four by area only.
 
     Returns:
         The masks that stay, largest first; the instance is not among them.
@@ -154,7 +156,9 @@ def protected_nms(
     distinct = masks.filter(masks.iou(instance)[:, 0] <= nms_iou)
     if published:
         return distinct.filter(windowed_nms(distinct, nms_iou))
-    return distinct.filter(distinct.nms(nms_iou, order="area"))
+    distinct = distinct.sort(by="area")
+    kept = distinct.replace(score=source_rank(distinct)).nms(nms_iou, order="score")
+    return distinct.filter(np.sort(kept))
 
 
 def _published_order(result: MergeResult, edges: np.ndarray) -> list[np.ndarray]:

@@ -22,15 +22,13 @@ from divide_and_conquer.divide.build import Divider, build_divider
 from divide_and_conquer.features.build import FeatureExtractor, build_features
 from divide_and_conquer.features.pooled_grid import PooledGrid
 from divide_and_conquer.grid_conquer import conquer_instance, instance_box, protected_nms
-from divide_and_conquer.instances import Instances, relate
+from divide_and_conquer.instances import Instances, relate, sureness
 from divide_and_conquer.refine.build import Refiner, RefineReport, build_refiner
 from unsam.errors import ConfigError
 from unsam.structures import MaskSet
 
 # Instances whose features are held at once.
 INSTANCES_AT_ONCE = 16
-# Of two near copies the one from the surer source stays.
-SOURCE_RANK = {"human": 3, "divide": 2, "conquer": 1}
 
 
 class InstanceHierarchy:
@@ -116,7 +114,7 @@ class InstanceHierarchy:
             given: masks of people; they join the divide masks, and are not refined.
         """
         divided, report = self._divide(photo, given)
-        groups = []
+        groups = [MaskSet.empty(divided.size)]
         for instance, parts, features in self._instances(photo, divided):
             clusters = MaskSet.empty(divided.size)
             if features is not None:
@@ -125,10 +123,12 @@ class InstanceHierarchy:
             groups.append(self._group(instance, MaskSet.cat([clusters, parts])))
         if self.whole_image and self.relation == "containment":
             groups.append(_whole(photo))
-        if not groups:
-            return divided, report
+        if self.published:
+            return MaskSet.cat(groups), report
         masks = MaskSet.cat(groups)
-        return (masks if self.published else self._distinct(masks)), report
+        # What people drew stays, also where it is too small for an instance and lies in none.
+        lost = given.filter((given.iou(masks) < 1).all(axis=1))
+        return self._distinct(MaskSet.cat([masks, lost])), report
 
     def _divide(self, photo: np.ndarray, given: MaskSet) -> tuple[MaskSet, RefineReport]:
         """Return the masks of people, the whole photo, and the objects of the divider, refined."""
@@ -172,20 +172,20 @@ class InstanceHierarchy:
                 )
             ]
             boxes = [instance_box(instance, published=self.published) for instance, _ in chosen]
-            filled = [
-                i
-                for i, (x0, y0, x1, y1) in enumerate(boxes)
-                if x1 > x0 and y1 > y0 and self.thresholds
-            ]
+            thin = [x1 <= x0 or y1 <= y0 for x0, y0, x1, y1 in boxes]
+            filled = [i for i in range(len(boxes)) if self.thresholds and not thin[i]]
             grids = self.features.batch([self._crop(photo, boxes[i]) for i in filled])
             grid_of = dict(zip(filled, grids, strict=True))
             for i, (instance, parts) in enumerate(chosen):
-                yield instance, parts, grid_of.get(i)
+                # UnSAMv2 loses such an instance with its parts; UnSAM only does not conquer it.
+                if not (thin[i] and self.relation == "containment"):
+                    yield instance, parts, grid_of.get(i)
 
     def _crop(self, photo: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Return a crop without a copy: whole photos of many pixels would add up."""
         x0, y0, x1, y1 = box
         crop = photo[y0:y1, x0:x1]
-        return np.ascontiguousarray(crop[..., ::-1] if self.published else crop)
+        return crop[..., ::-1] if self.published else crop
 
     def _conquer(
         self, photo: np.ndarray, instance: MaskSet, features: np.ndarray
@@ -216,8 +216,7 @@ class InstanceHierarchy:
         """Return the masks without copies over all instances, the surest source first."""
         large = masks.areas >= self.min_area_share * masks.size[0] * masks.size[1]
         masks = masks.filter(large | (masks.source != "conquer"))
-        rank = np.array([SOURCE_RANK.get(str(name), 0) for name in masks.source])
-        kept = masks.replace(score=rank + masks.score).nms(self.nms_iou, order="score")
+        kept = masks.replace(score=sureness(masks)).nms(self.nms_iou, order="score")
         return masks.filter(kept[: self.max_masks])
 
 

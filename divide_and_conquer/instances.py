@@ -8,6 +8,19 @@ import numpy as np
 
 from unsam.structures import MaskSet
 
+# Of two near copies the one from the surer source stays.
+_SOURCE_RANK = {"human": 3, "divide": 2, "conquer": 1}
+
+
+def source_rank(masks: MaskSet) -> np.ndarray:
+    """Return ``int64 [N]``: people before the divider before clusters before all else."""
+    return np.array([_SOURCE_RANK.get(str(name), 0) for name in masks.source], np.int64)
+
+
+def sureness(masks: MaskSet) -> np.ndarray:
+    """Return ``float64 [N]``, larger for the surer mask: by source, and by score within one."""
+    return source_rank(masks) + np.clip(masks.score.astype(np.float64), 0, 1) / 2
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -39,12 +52,13 @@ def relate(
     `min_area_share` of the photo and lies in no other instance; its parts are the other masks that
     lie in it, of any size (reference sheet of UnSAMv2, section 1.2).
 
-    Two near copies of one object lie in each other. The one with the better score stands, of equal
-    scores the larger one, then the first one; the other becomes its part, and goes as a near copy
-    where parts are suppressed. So no object is lost: a large mask that is no instance lies in one.
+    Two near copies of one object lie in each other. The one from the surer source stands, then the
+    one with the better score, of equal scores the larger one, then the first one; the other becomes
+    its part, and goes as a near copy where parts are suppressed. So no object is lost: a large mask
+    that is no instance lies in one.
 
     Args:
-        masks: objects and parts of one photo, with scores.
+        masks: objects and parts of one photo, with sources and scores.
         min_area_share: as above, of the photo's pixels.
         containment: as above, in [0.5, 1).
         published: as the released code: an instance must lie in no other mask at all. Near copies
@@ -84,7 +98,7 @@ def _standing(masks: MaskSet, inside: np.ndarray, large: np.ndarray) -> np.ndarr
     index = np.arange(len(masks))
     copies = inside & inside.T
     original = np.zeros(len(masks), bool)
-    for mask in np.lexsort((index, -areas, -masks.score)):
+    for mask in np.lexsort((index, -areas, -sureness(masks))):
         original[mask] = not (copies[mask] & original).any()
     standing = np.zeros(len(masks), bool)
     for mask in np.lexsort((index, -areas, ~original)):

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 from fvcore.common.config import CfgNode
 
+from divide_and_conquer.config_checks import check_pseudo_masks
 from divide_and_conquer.granularity import absolute_granularity, granularity_of_trees
 from divide_and_conquer.instance_hierarchy import InstanceHierarchy
 from divide_and_conquer.refine.build import RefineReport
 from divide_and_conquer.region_hierarchy import RegionHierarchy
 from unsam.annotations.index import AnnotationIndex
-from unsam.errors import ConfigError
+from unsam.errors import ConfigError, DataError
 from unsam.structures import MaskSet
 
 
@@ -80,11 +81,9 @@ class PseudoMasker:
             DataError: the given masks cannot be read.
         """
         node = cfg.PSEUDO_MASKS
-        if node.COMPAT not in ("none", "published"):
-            raise ConfigError(f"PSEUDO_MASKS.COMPAT: '{node.COMPAT}' is not none or published")
-        given = node.DIVIDE.GIVEN_MASKS
+        check_pseudo_masks(node)
         return cls(
-            given=AnnotationIndex.open(given) if given else None,
+            given=_open_given(node.DIVIDE.GIVEN_MASKS),
             hierarchy=build_hierarchy(cfg),
             containment=node.CONTAINMENT,
             granularity=node.GRANULARITY.KIND,
@@ -96,7 +95,8 @@ class PseudoMasker:
         """Return the masks of a photo ``uint8 [H, W, 3]`` (RGB), largest first.
 
         Every mask has as parent the smallest larger one that holds most of it, or is a root;
-        granularity never decreases towards the parent.
+        granularity never decreases towards the parent. As published, the masks come instance by
+        instance, each with its parts.
 
         Args:
             photo: RGB.
@@ -138,6 +138,15 @@ class PseudoMasker:
     def supervised(self) -> bool:
         """Whether human masks went into these masks in any way."""
         return self.hierarchy.supervised or self.given is not None
+
+
+def _open_given(path: str) -> AnnotationIndex | None:
+    if not path:
+        return None
+    try:
+        return AnnotationIndex.open(path)
+    except DataError as error:
+        raise DataError(f"PSEUDO_MASKS.DIVIDE.GIVEN_MASKS: {error}") from None
 
 
 def build_hierarchy(cfg: CfgNode) -> Hierarchy:

@@ -87,6 +87,8 @@ class RegionHierarchy:
         report = RefineReport()
         if self.refiner is not None:
             masks, report = self.refiner(photo, masks)
+            # Different masks may have become the same.
+            masks = self._distinct(masks, given)
         return (MaskSet.cat([given, masks]) if len(given) else masks), report
 
     def _pool(self, photo: np.ndarray, work: np.ndarray) -> MaskSet:
@@ -114,10 +116,12 @@ class RegionHierarchy:
         keep = (area < pixels) & (area >= self.min_area_share * pixels)
         keep[0] |= self.whole_image
         keep[area.argmax()] |= not keep.any()
-        masks = masks.filter(keep)
+        return self._distinct(masks.filter(keep), given.resize(masks.size))
+
+    def _distinct(self, masks: MaskSet, given: MaskSet) -> MaskSet:
+        """Return the best masks that are no near copies of given ones, largest first."""
         if len(given):
-            known = given.resize(masks.size)
-            masks = masks.filter((masks.iou(known) <= self.nms_iou).all(axis=1))
+            masks = masks.filter((masks.iou(given) <= self.nms_iou).all(axis=1))
         # `nms` returns the best first, so the cap keeps the best.
         room = max(self.max_masks - len(given), 0)
         kept = masks.nms(self.nms_iou, order="score")[:room]

@@ -12,6 +12,7 @@ import numpy as np
 
 from divide_and_conquer.pipeline import PseudoMasker
 from unsam.checkpoint.atomic import atomic_writer
+from unsam.cli import run_reporting_errors
 from unsam.config import get_cfg
 from unsam.inference import Segmenter
 from unsam.quickstart import draw_click
@@ -26,7 +27,7 @@ CLICK = (0.5, 0.55)
 WIDTH, GAP = 1500, 6
 
 
-def main() -> None:
+def main() -> int:
     """Read photos and weights, write one JPEG."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("weights", help="model.safetensors of a run")
@@ -41,6 +42,7 @@ def main() -> None:
     picture = np.concatenate(parts[:-1])
     with atomic_writer(arguments.output) as stream:
         stream.write(encode_image(picture, "JPEG"))
+    return 0
 
 
 def draw_row(image: np.ndarray, masker: PseudoMasker, segmenter: Segmenter) -> np.ndarray:
@@ -63,4 +65,4 @@ def draw_row(image: np.ndarray, masker: PseudoMasker, segmenter: Segmenter) -> n
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_reporting_errors(main))

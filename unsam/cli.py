@@ -164,9 +164,9 @@ def _run_pseudo_masks(arguments: argparse.Namespace) -> int:
     from unsam.config import load_config, load_preset
     from unsam.errors import ConfigError
 
-    if arguments.preset and arguments.config_file:
+    if arguments.preset is not None and arguments.config_file is not None:
         raise ConfigError("give --preset or --config-file, not both")
-    if arguments.preset:
+    if arguments.preset is not None:
         cfg = load_preset(arguments.preset, arguments.overrides)
     else:
         cfg = load_config(arguments.config_file, arguments.overrides)

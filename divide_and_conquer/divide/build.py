@@ -25,7 +25,12 @@ class Divider(Protocol):
         ...
 
 
-DIVIDERS = Registry("DIVIDERS")
+DIVIDERS = Registry("PSEUDO_MASKS.DIVIDE.NAME")
+
+
+@DIVIDERS.register()
+def none(cfg: CfgNode, features: FeatureExtractor) -> None:
+    """No objects but given ones."""
 
 
 @DIVIDERS.register()
@@ -58,5 +63,4 @@ def build_divider(cfg: CfgNode, features: FeatureExtractor) -> Divider | None:
         cfg: the config.
         features: what `build_features` made of the same config, so that weights load once.
     """
-    name = cfg.PSEUDO_MASKS.DIVIDE.NAME
-    return None if name == "none" else DIVIDERS.get(name)(cfg, features)
+    return DIVIDERS.get(cfg.PSEUDO_MASKS.DIVIDE.NAME)(cfg, features)

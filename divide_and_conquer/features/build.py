@@ -30,7 +30,7 @@ class FeatureExtractor(Protocol):
         ...
 
 
-FEATURES = Registry("FEATURES")
+FEATURES = Registry("PSEUDO_MASKS.FEATURES.NAME")
 
 
 @FEATURES.register()

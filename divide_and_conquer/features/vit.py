@@ -16,7 +16,7 @@ from divide_and_conquer.features.patch_grid import SHAPES, input_size, to_pixels
 from divide_and_conquer.features.vit_forward import OUTPUTS, TimmVit, patch_features
 from divide_and_conquer.features.vit_weights import load_vit
 from unsam.config.device import resolve_device
-from unsam.errors import ConfigError
+from unsam.errors import ConfigError, DataError
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -134,7 +134,15 @@ class VitFeatures:
             torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None),
         ):
             features = patch_features(self.model, pixels.to(self.device), self.output)
-        return features.float().cpu().numpy()
+        result = features.float().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise DataError(
+                f"the ViT's features overflow in {name}; set "
+                "PSEUDO_MASKS.FEATURES.VIT.PRECISION to bfloat16 or float32"
+                if name == "float16"
+                else "the ViT's features are not finite; its weights are damaged"
+            )
+        return result
 
 
 def _check(key: str, value: str, known: Sequence[str]) -> None:

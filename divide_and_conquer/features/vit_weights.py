@@ -70,8 +70,11 @@ def load_vit(architecture: str, source: str, sha256: str = "") -> TimmVit:
     if source.startswith("timm:"):
         return _from_timm(architecture, source.removeprefix("timm:"))
     model = _create(architecture)
-    file = fetch_weights(source, sha256)
-    load_weights(model, read_state(file), name=str(file), architecture=architecture)
+    try:
+        file = fetch_weights(source, sha256)
+        load_weights(model, read_state(file), name=str(file), architecture=architecture)
+    except CheckpointError as error:
+        raise CheckpointError(f"{KEY}: {error}") from None
     return model
 
 
@@ -144,8 +147,8 @@ def _from_timm(architecture: str, tag: str) -> TimmVit:
         return _create(f"{architecture}.{tag}", pretrained=True)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"timm:{tag}: cannot be downloaded ({_reason(error)}); fetch the weights of "
-            f"{architecture} on a machine with a network and set {KEY} to the file"
+            f"{KEY}: timm:{tag} cannot be downloaded ({_reason(error)}); fetch the weights of "
+            f"{architecture} on a machine with a network and set the key to the file"
         ) from None
 
 

@@ -62,5 +62,19 @@ def read_facts(text: str, made_from: dict[str, Any]) -> RecordFacts | None:
         return None
 
 
+def is_foreign(text: str) -> bool:
+    """Tell whether a file holds somebody else's JSON: whole, not empty, and no mask file of ours.
+
+    A mask file with one damaged byte is not taken for one.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(content, dict):
+        return bool(content) and not {"made_from", "digest"} & content.keys()
+    return isinstance(content, list) and bool(content)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -70,6 +70,10 @@ def list_photos(
     Raises:
         DataError: no such input, no photo in it, or a list that cannot be used.
     """
+    if not os.fspath(source):
+        raise DataError(f"the input is an empty name; name {KINDS}")
+    if os.fspath(image_root) and not Path(image_root).is_dir():
+        raise DataError(f"{image_root}: no such folder of photos (image root)")
     path = Path(os.path.normpath(Path(source).absolute()))
     root = Path(os.path.normpath(Path(image_root or path.parent).absolute()))
     if path.is_dir():
@@ -197,7 +201,8 @@ def _of_tars(tars: list[Path], root: Path, shard_index: int, num_shards: int) ->
             else:
                 photos.append(Photo(full, str(path), member.offset, member.size))
     if not photos and not failures:
-        raise DataError(f"{root}: no photos in its {len(tars)} tars ({tars[0].name}, ...)")
+        more = f" or the {len(tars) - 1} others" if len(tars) > 1 else ""
+        raise DataError(f"{ordered[0]}: no photos in this tar{more}")
     return _part(root, photos, shard_index, num_shards, failures)
 
 
@@ -222,9 +227,9 @@ def _of_paths(
         inside = path.is_relative_to(root)
         # A photo from elsewhere keeps its whole path as name.
         name = (path.relative_to(root) if inside else path.relative_to(path.anchor)).as_posix()
-        if not name.lower().endswith(PHOTO_SUFFIXES):
+        if not name.lower().endswith(PHOTO_SUFFIXES) or not _is_file_name(name):
             raise DataError(
-                f"{origin}: '{line}' is not the name of a photo ({', '.join(PHOTO_SUFFIXES)})"
+                f"{origin}: {line!r} is not the name of a photo ({', '.join(PHOTO_SUFFIXES)})"
             )
         known = photos.setdefault(name, Photo(name, str(path)))
         if known.path != str(path):
@@ -234,12 +239,20 @@ def _of_paths(
     return _part(root, photos.values(), shard_index, num_shards)
 
 
+def _is_file_name(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        # Names need not be text; editors of one system begin files with a mark that is no name.
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
         raise DataError(f"{path}: not a readable list of paths ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _coco_names(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -19,7 +20,12 @@ from typing import Any
 import cv2
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.generation.records import RecordFacts, read_facts, write_record
+from divide_and_conquer.generation.records import (
+    RecordFacts,
+    is_foreign,
+    read_facts,
+    write_record,
+)
 from divide_and_conquer.pipeline import PseudoMasker, build_masker
 from unsam.annotations.records import read_bytes
 from unsam.checkpoint.atomic import write_text_atomic
@@ -78,8 +84,23 @@ def _make(
     if os.getppid() != _PARENT:
         # Nobody waits for the answer any more, and another run may have made this file since.
         raise SystemExit(1)
+    _move_foreign(Path(task["json"]))
     write_text_atomic(task["json"], write_record(masks, task["name"], made_from, report))
     return RecordFacts(made_from["sha256"], len(masks), report.get("refinement", {}))
+
+
+def _move_foreign(path: Path) -> None:
+    """Move another program's JSON of this name aside: ``a.jpg.json`` becomes ``a.jpg.json.old1``.
+
+    Tools for annotation write such names beside photos.
+    """
+    try:
+        if not is_foreign(path.read_text(encoding="utf-8")):
+            return
+    except (OSError, ValueError):
+        return
+    names = (path.with_name(f"{path.name}.old{number}") for number in itertools.count(1))
+    path.rename(next(name for name in names if not name.exists()))
 
 
 def _facts_in_file(path: str, made_from: dict[str, Any]) -> RecordFacts | None:

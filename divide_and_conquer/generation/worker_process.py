@@ -25,6 +25,9 @@ THREAD_VARIABLES = (
 )
 # Times that a worker may die before its first task: memory may be short for a moment.
 START_ATTEMPTS = 3
+# Far longer than any photo takes, or the start of a worker: a library that hangs at one file must
+# not hold up the others for ever.
+LONGEST_SECONDS = 4 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,17 @@ class WorkerSetup:
         section: PSEUDO_MASKS as YAML.
         device: ``"cpu"`` or ``"cuda"``.
         arguments: what this machine's interpreter runs.
+        longest_seconds: a worker that gives no answer for so long is ended.
     """
 
     section: str
     device: str
     arguments: tuple[str, ...]
+    longest_seconds: float = LONGEST_SECONDS
 
 
 class WorkerProcess:
-    """One process that makes masks. A photo at which it dies is answered as a failure."""
+    """One process that makes masks. A photo at which it dies or hangs is answered as a failure."""
 
     def __init__(self, setup: WorkerSetup, gpu: str | None = None) -> None:
         """Keep the settings; the process starts with the first task.
@@ -62,13 +67,16 @@ class WorkerProcess:
         """Return the answer to a task; ``{"error", "fatal"}`` where there is none."""
         try:
             process = self._process or self._ready()
-            answer = _exchange(process, task)
+            answer = _exchange(process, task, self.setup.longest_seconds)
             if answer is not None:
                 return answer
             reason = f"the worker process {self._ending(process)} at this photo"
             return {"error": reason, "fatal": False}
         except _NoStartError as error:
             return {"error": str(error), "fatal": True}
+        except _TooLongError:
+            self._end()
+            return {"error": f"no masks after {self._longest()}, and given up", "fatal": False}
         except (OSError, ValueError) as error:
             # Out of step with the process, so a new one takes the next task.
             self._end()
@@ -86,7 +94,11 @@ class WorkerProcess:
         for _ in range(START_ATTEMPTS):
             process = self._start()
             message = {"config": self.setup.section, "device": self.setup.device}
-            answer = _exchange(process, message)
+            try:
+                answer = _exchange(process, message, self.setup.longest_seconds)
+            except _TooLongError:
+                self._end()
+                raise _NoStartError(f"a worker was not ready after {self._longest()}") from None
             if answer is not None and "error" in answer:
                 raise _NoStartError(answer["error"])
             if answer is not None:
@@ -122,6 +134,9 @@ class WorkerProcess:
         self._process = None
         return f"was killed by signal {-code} (out of memory?)" if code < 0 else f"exited ({code})"
 
+    def _longest(self) -> str:
+        return f"{self.setup.longest_seconds:g} seconds"
+
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
@@ -133,13 +148,35 @@ class _NoStartError(Exception):
     """No worker can be started, so no later photo can be made either."""
 
 
-def _exchange(process: subprocess.Popen[str], message: dict[str, Any]) -> Answer | None:
+class _TooLongError(Exception):
+    """A worker gave no answer in time; it has been killed."""
+
+
+def _exchange(
+    process: subprocess.Popen[str], message: dict[str, Any], seconds: float
+) -> Answer | None:
     """Return the answer to a message; None if the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
-    # A process that died is noticed when its answer is read.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(message) + "\n")
-        process.stdin.flush()
-    line = process.stdout.readline()
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        # A process that died is noticed when its answer is read.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(message) + "\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
+    finally:
+        # Joined, so that it cannot end the process at a later message.
+        timer.cancel()
+        timer.join()
+    if is_over.is_set():
+        raise _TooLongError
     return json.loads(line) if line.endswith("\n") else None

@@ -12,8 +12,7 @@ from divide_and_conquer.refine.cascadepsp import CascadePspRefiner
 from divide_and_conquer.refine.crf import CrfRefiner
 from divide_and_conquer.refine.guided import GuidedRefiner
 from divide_and_conquer.refine.superpixel import SuperpixelRefiner
-from unsam.config.registry import Registry, nearest
-from unsam.errors import ConfigError
+from unsam.config.registry import Registry
 from unsam.structures import MaskSet
 
 __all__ = ["REFINERS", "RefineReport", "Refiner", "build_refiner"]
@@ -37,7 +36,12 @@ class Refiner(Protocol):
         ...
 
 
-REFINERS = Registry("REFINERS")
+REFINERS = Registry("PSEUDO_MASKS.REFINE.NAME")
+
+
+@REFINERS.register()
+def none(cfg: CfgNode) -> None:
+    """Masks stay as they are."""
 
 
 @REFINERS.register()
@@ -70,11 +74,4 @@ def build_refiner(cfg: CfgNode) -> Refiner | None:
     Raises:
         ConfigError: an unknown name, a value out of its range, or CascadePSP is not there.
     """
-    name = cfg.PSEUDO_MASKS.REFINE.NAME
-    if name == "none":
-        return None
-    known = [key for key, _ in REFINERS]
-    if name not in known:
-        hint = nearest(name, ["none", *known])
-        raise ConfigError(f"PSEUDO_MASKS.REFINE.NAME: unknown name '{name}'; {hint}")
-    return REFINERS.get(name)(cfg)
+    return REFINERS.get(cfg.PSEUDO_MASKS.REFINE.NAME)(cfg)

@@ -328,3 +328,27 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file"):
         convert_annotations(folder, tmp_path / "file", "tsv")
+
+
+def test_formats_and_commands_are_not_mixed_in_one_folder(folder: Path, tmp_path: Path) -> None:
+    for to in ("json", "coco", "tsv", "webdataset"):
+        convert_annotations(folder, tmp_path / to, to)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for held in ("json", "coco", "tsv", "webdataset"):
+        convert_annotations(folder, tmp_path / held, held)
+        for to in {"json", "coco", "tsv", "webdataset"} - {held}:
+            with pytest.raises(DataError, match=f"holds masks as {held} already"):
+                convert_annotations(folder, tmp_path / held, to)
+    (tmp_path / "pseudo").mkdir()
+    made = {"config": {"PSEUDO_MASKS": {}}, "images": {}}
+    (tmp_path / "pseudo/manifest.json").write_text(json.dumps(made))
+    with pytest.raises(DataError, match=r"manifest\.json: what another command"):
+        convert_annotations(folder, tmp_path / "pseudo", "json")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_empty_names_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="output is an empty name"):
+        convert_annotations(folder, "", "tsv")
+    with pytest.raises(DataError, match="input is an empty name"):
+        convert_annotations("", "out", "tsv")

@@ -264,6 +264,12 @@ def test_wrong_arguments(make_folder: Callable[..., Path], tmp_path: Path) -> No
         merge_unsam_plus(human, human, human, **rule)
     with pytest.raises(DataError, match=r"max_iou must lie in \[0, 1\], got 2"):
         merge_unsam_plus(human, human, tmp_path / "out", **rule, max_iou=2)
+    with pytest.raises(DataError, match="output is an empty name"):
+        merge_unsam_plus(human, human, "", **rule)
+    (tmp_path / "tsv").mkdir()
+    (tmp_path / "tsv/SAM-0.tsv").write_text("")
+    with pytest.raises(DataError, match="holds masks as tsv"):
+        merge_unsam_plus(human, human, tmp_path / "tsv", **rule)
     with pytest.raises(DataError, match="min_score"):
         merge_self_training(human, human, tmp_path / "out", **rule, min_score=-1)
     with pytest.raises(DataError, match="no such file or folder"):
@@ -272,3 +278,24 @@ def test_wrong_arguments(make_folder: Callable[..., Path], tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"x\.json: truncated"):
         merge_unsam_plus(tmp_path / "x.json", human, tmp_path / "out", **rule)
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_without_a_pixel_are_left_out(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    masks = nested_masks(0)
+    pseudo = make_folder("pseudo", {"a.jpg": masks})
+    point, square = [[3, 3, 3, 3, 3, 3]], [[2, 2, 9, 2, 9, 9, 2, 9]]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 36, "height": 24}],
+        "annotations": [
+            {"id": number, "image_id": 1, "segmentation": polygons}
+            for number, polygons in enumerate([point, square], start=1)
+        ],
+    }
+    (tmp_path / "human.json").write_text(json.dumps(content))
+    rule = {"granularity_of": granularity_of_trees, "image_root": tmp_path / "pseudo_photos"}
+    merge_unsam_plus(tmp_path / "human.json", pseudo, tmp_path / "out", max_iou=1, **rule)
+    merged = records_of(tmp_path / "out")["a.jpg"].masks()
+    assert len(merged) == len(masks) + 1
+    assert (merged.areas > 0).all()

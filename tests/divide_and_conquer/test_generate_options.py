@@ -212,6 +212,7 @@ def test_labels_of_the_default_are_no_labels(tiny_cfg, tmp_path, save_photo):
         {"num_shards": 0},
         {"samples_per_shard": 0},
         {"workers": -1},
+        {"num_shards": -2, "shard_index": -1},
     ],
 )
 def test_wrong_settings_end_before_anything_is_written(tiny_cfg, tmp_path, save_photo, options):

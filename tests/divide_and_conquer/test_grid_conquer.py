@@ -149,5 +149,10 @@ def test_protected_nms_drops_copies_of_the_instance(published):
     )
     kept = protected_nms(instance, inner, nms_iou=0.8, published=published)
     assert kept.boxes.tolist() == [[0, 0, 11, 10], [20, 20, 30, 30]]
+    sources = inner.replace(source=np.array(["human", "human", "conquer", "divide"]))
+    kept = protected_nms(instance, sources, nms_iou=0.8, published=published)
+    surer = [0, 0, 11, 10] if published else [0, 0, 10, 10]
+    assert sorted(kept.boxes.tolist()) == [surer, [20, 20, 30, 30]]
+    assert (np.diff(kept.areas) <= 0).all()
     none = protected_nms(instance, MaskSet.empty(size), nms_iou=0.8, published=published)
     assert len(none) == 0

@@ -151,6 +151,47 @@ def test_a_thin_object_keeps_its_place_in_published_mode(photo, features):
     assert masks.iou(thin).max(axis=0).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("relation", ["all", "containment"])
+def test_a_thin_object_is_lost_in_published_mode_with_containment_alone(features, relation):
+    small = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    thin = boxes((8, 10), (0, 2, 8, 3))
+    masks = run(build(features, thin, published=True, relation=relation), small)
+    assert len(masks) == (1 if relation == "all" else 0)
+    assert len(run(build(features, thin, relation=relation), small)) >= 1
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_objects_too_small_for_an_instance_go_also_where_there_is_none(photo, features, published):
+    small = boxes(photo.shape[:2], (5, 5, 30, 30), (50, 50, 60, 70))
+    hierarchy = build(features, small, relation="containment", published=published)
+    assert len(run(hierarchy, photo)) == 0
+
+
+@pytest.mark.parametrize("relation", ["all", "containment"])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_what_people_drew_stays(photo, features, objects, relation, score):
+    """Small or alone, or a copy of a better scored or larger object: no human mask is lost."""
+    human = boxes(photo.shape[:2], (41, 61, 239, 399), (0, 470, 8, 480), (101, 151, 199, 299))
+    human = human.replace(source="human", score=np.full(3, score))
+    hierarchy = build(features, objects, relation=relation, nms_iou=0.8)
+    masks = run(hierarchy, photo, human)
+    kept = masks.filter(masks.source == "human")
+    assert len(kept) == 3
+    assert kept.iou(human).max(axis=0).tolist() == [1, 1, 1]
+    overlap = masks.iou()
+    np.fill_diagonal(overlap, 0)
+    assert overlap.max() <= 0.8
+    # Exact copies are no more than a threshold of 1, but no human mask comes twice.
+    loose = run(build(features, objects, relation="all", nms_iou=1.0), photo, human)
+    assert (loose.source == "human").sum() == 3
+
+
+def test_crops_take_no_memory(photo, features, objects):
+    for published in (False, True):
+        hierarchy = build(features, objects, published=published)
+        assert np.shares_memory(hierarchy._crop(photo, (3, 4, 50, 60)), photo)
+
+
 def test_human_masks_join_the_objects(photo, features, objects):
     human = boxes(photo.shape[:2], (30, 30, 290, 450)).replace(source=np.array(["human"]))
     masks = run(build(features, objects, relation="containment"), photo, human)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from divide_and_conquer.instances import Instances, relate
+from divide_and_conquer.instances import Instances, relate, sureness
 from unsam.structures import MaskSet
 
 SETTINGS = {"min_area_share": 0.05, "containment": 0.8}
@@ -48,6 +48,13 @@ def test_of_near_copies_the_better_one_stands():
     assert as_lists(relate(masks, **SETTINGS)) == ([1], [[0, 2]])
     equal = boxes((0, 0, 49, 50), (0, 0, 50, 50), (0, 0, 50, 50))
     assert as_lists(relate(equal, **SETTINGS)) == ([1], [[0, 2]])
+
+
+def test_of_near_copies_the_surer_source_stands():
+    masks = boxes((0, 0, 50, 50), (1, 0, 51, 50), (5, 5, 10, 10), score=[1.0, 0.2, 0.5])
+    people = masks.replace(source=np.array(["divide", "human", "divide"]))
+    assert as_lists(relate(people, **SETTINGS)) == ([1], [[0, 2]])
+    assert (np.diff(sureness(people)[[0, 1]]) > 0).all()
 
 
 def test_published_near_copies_exclude_each_other():

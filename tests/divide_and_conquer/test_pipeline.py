@@ -161,6 +161,15 @@ def test_not_a_photo(masker, array):
         masker(array)
 
 
+@pytest.mark.parametrize("refiner", ["superpixel", "guided"])
+def test_refined_masks_are_no_near_copies(photo, refiner):
+    cfg = get_cfg()
+    cfg.PSEUDO_MASKS.REFINE.NAME = refiner
+    overlap = PseudoMasker.from_config(cfg)(photo).iou()
+    np.fill_diagonal(overlap, 0)
+    assert overlap.max() <= cfg.PSEUDO_MASKS.NMS_IOU
+
+
 def test_absolute_granularity_depends_on_the_area_alone(photo):
     cfg = get_cfg()
     cfg.PSEUDO_MASKS.GRANULARITY.KIND = "absolute"

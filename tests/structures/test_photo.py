@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unsam.annotations.photos import check_photo
+from unsam.annotations.records import read_bytes
 from unsam.errors import DataError
 from unsam.structures import read_photo
 
@@ -91,3 +96,31 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
     Image.new("1", (3000, 2000)).save(tmp_path / "huge.png")
     with pytest.raises(DataError, match="3000x2000 pixels are over the limit"):
         read_photo(tmp_path / "huge.png", max_pixels=5_000_000)
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match="pipe"):
+        read_photo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match="pipe"):
+        read_bytes(tmp_path / "pipe.jpg")
+
+
+def test_no_damage_escapes_as_another_error(tmp_path: Path, gradient: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF"):
+        stream = io.BytesIO()
+        Image.fromarray(gradient).save(stream, kind)
+        whole = np.frombuffer(stream.getvalue(), np.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            places = rng.integers(
+                0, min(damaged.size, rng.choice([40, 200, 2000])), rng.integers(9)
+            )
+            damaged[places] = rng.integers(0, 256, places.size)
+            for read in (
+                lambda blob: read_photo("x", 10**6, blob=blob),
+                lambda blob: check_photo(blob, (24, 36)),
+            ):
+                with contextlib.suppress(DataError):
+                    read(damaged.tobytes())

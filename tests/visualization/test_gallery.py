@@ -245,6 +245,8 @@ def test_wrong_folders_and_counts_are_errors(tmp_path: Path) -> None:
         write_gallery(tmp_path / "none")
     with pytest.raises(DataError, match="no masks"):
         write_gallery(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        write_gallery("")
     with pytest.raises(DataError, match="max_photos"):
         write_gallery(tmp_path, max_photos=0)
 

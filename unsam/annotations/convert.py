@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from unsam.annotations.coco import coco_path, write_coco
-from unsam.annotations.folders import JsonFolderWriter
-from unsam.annotations.formats import FORMATS, open_source
+from unsam.annotations.folders import MANIFEST, JsonFolderWriter, check_manifest
+from unsam.annotations.formats import FORMATS, check_output, open_source
 from unsam.annotations.photos import as_jpeg, check_photo
 from unsam.annotations.records import AnnotationSource, Failure, PhotoRecord, Sample
 from unsam.annotations.shards import SHARD_SUFFIX
@@ -21,6 +21,8 @@ from unsam.annotations.tsv import TSV_SUFFIX, tsv_files, write_tsv
 from unsam.errors import DataError
 
 ROWS_PER_FILE = 1000
+# Key in the config of the manifests that a conversion writes.
+_MADE_BY = "CONVERTED_FROM"
 TSV_NAME = f"SAM-{{}}{TSV_SUFFIX}"
 TAR_NAME = f"shard-{{:06d}}{SHARD_SUFFIX}"
 
@@ -70,8 +72,7 @@ def convert_annotations(
         DataError: an argument is wrong, no record could be used, or `strict` and one could not.
         StorageError: the disk is full or the folder not writable.
     """
-    target = Path(destination).expanduser()
-    _check_arguments(Path(source).expanduser(), target, to, rows_per_file)
+    target = _check_arguments(source, destination, to, rows_per_file)
     opened = open_source(source, image_root)
     counts = ConversionCounts()
     with tqdm(_samples(opened, counts, to), unit="photo", disable=not progress) as bar:
@@ -83,15 +84,24 @@ def convert_annotations(
     return counts
 
 
-def _check_arguments(source: Path, target: Path, to: str, rows_per_file: int) -> None:
+def _check_arguments(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    to: str,
+    rows_per_file: int,
+) -> Path:
+    """Return the path to write to."""
     if to not in FORMATS:
         raise DataError(f"'{to}' is no format to convert to; choose one of {', '.join(FORMATS)}")
     if rows_per_file < 1:
         raise DataError(f"{rows_per_file} rows per file: at least 1 is needed")
-    if source.resolve() in (target.resolve(), coco_path(target).resolve()):
-        raise DataError(f"{target}: the output is the input; choose another folder")
-    if target.is_file() and not (to == "coco" and target.suffix == ".json"):
-        raise DataError(f"{target}: is a file; the output is a folder")
+    paths = (Path(destination).expanduser(), coco_path(Path(destination).expanduser()))
+    if os.fspath(source) and Path(source).expanduser().resolve() in [p.resolve() for p in paths]:
+        raise DataError(f"{destination}: the output is the input; choose another folder")
+    target = check_output(destination, to)
+    if to == "json":
+        check_manifest(target / MANIFEST, _MADE_BY)
+    return target
 
 
 def _samples(source: AnnotationSource, counts: ConversionCounts, to: str) -> Iterator[Sample]:
@@ -146,7 +156,7 @@ def _write(
         writer = JsonFolderWriter(target, opened.photo_root(), opened.supervised)
         for record, blob in samples:
             writer.add(record.to_json(), blob, record.sha256)
-        writer.finish({"CONVERTED_FROM": str(opened.path.absolute())}, counts.failures)
+        writer.finish({_MADE_BY: str(opened.path.absolute())}, counts.failures)
     elif to == "coco":
         write_coco(coco_path(target), samples, opened.photo_root())
     elif to == "tsv":

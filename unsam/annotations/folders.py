@@ -35,6 +35,37 @@ FORMAT_VERSION = 1
 CODE_VERSION = 1
 
 
+def check_manifest(path: Path, made_by: str, output_format: str = "json") -> None:
+    """Refuse to write over the results of another command, or of another program.
+
+    Args:
+        path: the manifest that is to be written; a missing, empty or broken one is no obstacle.
+        made_by: key of ``config`` in manifests of this command.
+        output_format: ``"json"`` or ``"webdataset"``, as it will say.
+
+    Raises:
+        DataError: it lists what would be lost or mixed.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(manifest, dict) or not manifest:
+        return
+    config = manifest.get("config")
+    if not isinstance(config, dict) or made_by not in config:
+        raise DataError(
+            f"{path}: what another command or program has made is listed here; choose another "
+            "output folder"
+        )
+    found = manifest.get("format", output_format)
+    if found != output_format and manifest.get("images"):
+        raise DataError(
+            f"{path.parent}: holds masks as {found}, not {output_format}, of an earlier run; "
+            "choose another output folder"
+        )
+
+
 class JsonFolder(AnnotationSource):
     """Reads a folder of pseudo masks, of SA-1B, or of any SA-1B style JSON files.
 

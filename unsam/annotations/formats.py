@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from unsam.annotations.coco import COCO_NAME, CocoJson
-from unsam.annotations.folders import JsonFolder
+from unsam.annotations.folders import MANIFEST, JsonFolder
 from unsam.annotations.records import AnnotationSource
 from unsam.annotations.shards import SHARD_SUFFIX
 from unsam.annotations.tars import TarShards, tar_files
@@ -31,6 +31,8 @@ def open_source(
     Raises:
         DataError: no such path, no known format, or `image_root` is no folder.
     """
+    if not os.fspath(path):
+        raise DataError("the input is an empty name; name files of masks")
     place = Path(path).expanduser()
     if os.fspath(image_root) and not Path(image_root).expanduser().is_dir():
         raise DataError(f"{image_root}: no such folder of photos")
@@ -47,6 +49,36 @@ def open_source(
     raise DataError(
         f"{place}: not a format of masks; give a folder, a COCO .json, a .tsv or a .tar"
     )
+
+
+def check_output(path: str | os.PathLike[str], to: str) -> Path:
+    """Return an output path with ``~`` resolved, once nothing there would be mixed with `to`.
+
+    Readers find the format of a folder by looking, so it holds one.
+
+    Raises:
+        DataError: no name, a file where a folder is needed, or masks in another format.
+    """
+    if not os.fspath(path):
+        raise DataError("the output is an empty name; name a folder")
+    target = Path(path).expanduser()
+    if to == "coco" and target.suffix == ".json":
+        return target
+    if target.is_file():
+        raise DataError(f"{target}: is a file; the output is a folder")
+    held = {
+        "tsv": bool(tsv_files(target)),
+        "webdataset": bool(tar_files(target)),
+        "coco": (target / COCO_NAME).is_file(),
+        "json": (target / MANIFEST).is_file(),
+    }
+    others = [kind for kind, is_there in held.items() if is_there and kind != to]
+    if others:
+        raise DataError(
+            f"{target}: holds masks as {others[0]} already, and readers would find both; choose "
+            "another output folder"
+        )
+    return target
 
 
 def _open_folder(folder: Path, image_root: str | os.PathLike[str]) -> AnnotationSource:

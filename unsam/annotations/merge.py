@@ -11,12 +11,16 @@ from typing import Any, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from unsam.annotations.folders import JsonFolderWriter
+from unsam.annotations.folders import MANIFEST, JsonFolderWriter, check_manifest
+from unsam.annotations.formats import check_output
 from unsam.annotations.index import AnnotationIndex
 from unsam.annotations.photos import check_photo
 from unsam.annotations.records import Entry, PhotoRecord
 from unsam.errors import DataError
 from unsam.structures import MaskSet
+
+# Key in the config of the manifests that a merge writes.
+_MADE_BY = "MERGE"
 
 GranularityRule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Areas ``int64 [N]`` and parents ``int64 [N]`` to granularities ``float32 [N]`` in [0.1, 1]."""
@@ -100,9 +104,9 @@ def merge_unsam_plus(
         "HUMAN": _absolute(human),
         "PSEUDO": _absolute(pseudo),
     }
-    config = {"MERGE": {**config, "MAX_IOU": max_iou}}
+    config = {_MADE_BY: {**config, "MAX_IOU": max_iou}}
     job = _MergeJob(Path(pseudo), Path(human), "human", join, granularity_of, config)
-    return job.run(Path(output), image_root, strict, progress)
+    return job.run(output, image_root, strict, progress)
 
 
 def merge_self_training(
@@ -151,9 +155,9 @@ def merge_self_training(
 
     config: dict[str, Any] = {"KIND": "self-training", "PSEUDO": _absolute(pseudo)}
     config["PREDICTIONS"] = _absolute(predictions)
-    config = {"MERGE": {**config, "MIN_SCORE": min_score, "MAX_IOU": max_iou}}
+    config = {_MADE_BY: {**config, "MIN_SCORE": min_score, "MAX_IOU": max_iou}}
     job = _MergeJob(Path(pseudo), Path(predictions), "model", join, granularity_of, config)
-    return job.run(Path(output), image_root, strict, progress)
+    return job.run(output, image_root, strict, progress)
 
 
 def overlaps_none(masks: MaskSet, others: MaskSet, max_iou: float) -> np.ndarray:
@@ -186,11 +190,14 @@ class _MergeJob:
     config: dict[str, Any]
 
     def run(
-        self, output: Path, image_root: str | os.PathLike[str], strict: bool, progress: bool
+        self,
+        output: str | os.PathLike[str],
+        image_root: str | os.PathLike[str],
+        strict: bool,
+        progress: bool,
     ) -> dict[str, Any]:
         """Merge photo by photo; one is in memory at a time."""
-        target = output.expanduser()
-        _check_output(target, self.pseudo, self.added)
+        target = _check_output(output, self.pseudo, self.added)
         indices = [AnnotationIndex.open(path, image_root) for path in (self.pseudo, self.added)]
         failures = {item.place: item.reason for index in indices for item in index.failures}
         pairs = list(_pairs(indices[0], indices[1], failures))
@@ -235,7 +242,9 @@ class _MergeJob:
 def _sourced(record: PhotoRecord | None, source: str, size: tuple[int, int]) -> SourcedMasks:
     if record is None:
         return SourcedMasks(MaskSet.empty(size), np.zeros(0, bool))
-    return SourcedMasks(record.masks(source), record.has_granularity())
+    item = SourcedMasks(record.masks(source), record.has_granularity())
+    # Degenerate polygons cover no pixel: nothing to learn from.
+    return item.filter(item.masks.areas > 0)
 
 
 def _photo_of(present: list[PhotoRecord], root: Path | None) -> tuple[str, bytes]:
@@ -301,11 +310,13 @@ def _read(indices: list[AnnotationIndex], pair: Pair) -> list[PhotoRecord | None
     return [index.source.read(entry) if entry else None for index, entry in both]
 
 
-def _check_output(target: Path, *inputs: Path) -> None:
-    if any(path.expanduser().resolve() == target.resolve() for path in inputs):
-        raise DataError(f"{target}: the output is one of the inputs; choose another folder")
-    if target.is_file():
-        raise DataError(f"{target}: is a file; the output is a folder")
+def _check_output(output: str | os.PathLike[str], *inputs: Path) -> Path:
+    place = Path(output).expanduser().resolve()
+    if os.fspath(output) and any(path.expanduser().resolve() == place for path in inputs):
+        raise DataError(f"{output}: the output is one of the inputs; choose another folder")
+    target = check_output(output, "json")
+    check_manifest(target / MANIFEST, _MADE_BY)
+    return target
 
 
 def _check_share(name: str, value: float) -> None:

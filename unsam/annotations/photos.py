@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 from PIL import Image, UnidentifiedImageError
 
 from unsam.errors import DataError
-from unsam.structures import read_photo
+from unsam.structures.photo import BROKEN_PHOTO, MAX_PIXELS, read_photo
 
 JPEG_QUALITY = 95
 _ORIENTATION = 0x0112
@@ -33,18 +34,14 @@ def check_photo(blob: bytes, size: tuple[int, int]) -> tuple[str, int]:
         DataError: no photo, cut off, or of another size.
     """
     try:
-        with Image.open(io.BytesIO(blob)) as image:
-            kind, (width, height) = str(image.format), image.size
-            orientation = int(image.getexif().get(_ORIENTATION, _UPRIGHT))
-            if kind in _JPEG_FORMATS and _END_OF_IMAGE not in blob[-_TAIL_BYTES:]:
-                image.load()
-        if kind not in _JPEG_FORMATS:
-            with Image.open(io.BytesIO(blob)) as image:
-                image.verify()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind, (width, height), orientation = _looked_at(blob)
     except UnidentifiedImageError:
         raise DataError("the photo is in no known format, or damaged") from None
-    # Pillow's decoders report broken files with any of these.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+    except DataError:
+        raise
+    except BROKEN_PHOTO as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the photo is damaged or cut off ({reason})") from None
     if orientation in (5, 6, 7, 8):
@@ -52,6 +49,21 @@ def check_photo(blob: bytes, size: tuple[int, int]) -> tuple[str, int]:
     if (height, width) != size:
         raise DataError(f"masks of size {size}, photo of {(height, width)}")
     return kind, orientation
+
+
+def _looked_at(blob: bytes) -> tuple[str, tuple[int, int], int]:
+    """Return format, ``(width, height)`` as stored and EXIF orientation of a whole photo."""
+    with Image.open(io.BytesIO(blob)) as image:
+        kind, (width, height) = str(image.format), image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(f"the photo has {width}x{height} pixels, over the limit {MAX_PIXELS}")
+        orientation = int(image.getexif().get(_ORIENTATION, _UPRIGHT))
+        if kind in _JPEG_FORMATS and _END_OF_IMAGE not in blob[-_TAIL_BYTES:]:
+            image.load()
+    if kind not in _JPEG_FORMATS:
+        with Image.open(io.BytesIO(blob)) as image:
+            image.verify()
+    return kind, (width, height), orientation
 
 
 def as_jpeg(blob: bytes, size: tuple[int, int]) -> bytes:

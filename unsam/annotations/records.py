@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -315,9 +316,12 @@ def read_bytes(path: str | os.PathLike[str], offset: int = 0, size: int = -1) ->
     """Return a part of a file, all of it by default.
 
     Raises:
-        DataError: missing, not readable, or shorter than that.
+        DataError: missing, not readable, not a file, or shorter than that.
     """
     try:
+        # A pipe or device of this name would be read for ever.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise DataError(f"{path}: is a folder, pipe or device, not a file")
         with open(path, "rb") as stream:
             stream.seek(offset)
             blob = stream.read(size)

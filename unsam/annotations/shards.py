@@ -75,6 +75,8 @@ def list_shard(path: str | os.PathLike[str]) -> ShardListing:
     """
     try:
         size = Path(path).stat().st_size
+        if not size:
+            raise DataError(f"{path}: not an uncompressed tar, but empty; fetch or make it again")
         with tarfile.open(path, "r:") as tar:
             members, damage = _members(tar, size)
             assert tar.fileobj is not None

@@ -16,9 +16,10 @@ def pseudo_mask_defaults() -> CfgNode:
     # "regions" and ncut work on the photo with its longer side reduced to this; masks come out at
     # full size.
     node.WORK_SIZE = 512
-    # At most so many masks per photo, the best by score.
+    # At most so many masks per photo, the best by score. COMPAT "published" has no such limit.
     node.MAX_MASKS = 1000
-    # Masks below this share of the photo are left out.
+    # Masks below this share of the photo are left out; "instances": clusters alone, and none where
+    # COMPAT is "published".
     node.MIN_AREA_SHARE = 0.0004
     # Of two masks with a larger IoU than this, only the one with the better score stays.
     node.NMS_IOU = 0.9
@@ -37,8 +38,8 @@ def pseudo_mask_defaults() -> CfgNode:
     node.EMBEDDING.FEATURE_SCALE = 0.15
 
     conquer = node.CONQUER = CfgNode()
-    # Merge while the similarity is at least this, from high to low. "regions": every merge gives
-    # a mask, -1 merges all. "instances": each threshold gives the clusters that stand then.
+    # Merge while the similarity is at least this; several go from high to low. "regions": every
+    # merge gives a mask, -1 merges all. "instances": each gives the clusters that stand then.
     conquer.THRESHOLDS = (-1.0,)
     # "instances": smallest cluster in patches; least share of a mask inside its instance.
     conquer.MIN_PATCHES = 4
@@ -103,7 +104,7 @@ def _features() -> CfgNode:
 
 def _divide() -> CfgNode:
     node = CfgNode()
-    # A name in divide_and_conquer/divide/build.py, or "none".
+    # A name in divide_and_conquer/divide/build.py; "none" leaves given masks alone.
     node.NAME = "ncut"
     # A folder, tar, TSV or COCO JSON of masks by people that join the divide masks (UnSAMv2+).
     node.GIVEN_MASKS = ""

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unsam.errors import DataError
 
+BROKEN_PHOTO = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    Image.DecompressionBombError,
+)
+"""Pillow's decoders report broken files with any of these."""
+
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 """File name endings (lower case) that count as photos when a folder is listed."""
 
-MAX_PIXELS = 200_000_000
-"""Photos with more pixels are refused, before any pixel is decoded: a guard against bombs."""
+MAX_PIXELS = 178_956_970
+"""Photos with more pixels are refused, before any pixel is decoded: a guard against bombs.
+
+Pillow has the same limit.
+"""
 
 
 def read_photo(
@@ -36,9 +55,12 @@ def read_photo(
         DataError: the file is missing, truncated, not a photo, or has over `max_pixels` pixels.
     """
     try:
+        # A pipe or device of this name would be read for ever.
+        if blob is None and not stat.S_ISREG(Path(path).stat().st_mode):
+            raise DataError(f"{path}: is a folder, pipe or device; name a photo")
         with warnings.catch_warnings():
-            # Our own limit below speaks for PIL's; both look at the header alone.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Our own limit below speaks for PIL's; odd metadata of readable photos is no news.
+            warnings.simplefilter("ignore")
             with Image.open(path if blob is None else io.BytesIO(blob)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
@@ -52,13 +74,14 @@ def read_photo(
         raise DataError(f"{path}: no such file") from None
     except DataError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
         # Pillow names the file or stream once more.
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "of no known format" if unknown else _one_line(error)
-        raise DataError(f"{path}: not a readable photo ({reason})") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:
-        # Pillow's decoders report broken files with any of these.
+        raise DataError(f"{path}: not a readable photo (of no known format)") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path}: pixels are over the limit of {max_pixels}; reduce the photo first"
+        ) from error
+    except BROKEN_PHOTO as error:
         raise DataError(f"{path}: corrupt or truncated photo ({_one_line(error)})") from error
 
 

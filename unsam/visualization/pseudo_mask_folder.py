@@ -62,8 +62,8 @@ class PhotoEntry:
             raise DataError(f"no file {self.json_path}; run `unsam pseudo-masks` again") from None
         except BROKEN_INPUT as error:
             raise DataError(
-                f"{self.json_path}: broken JSON of masks ({one_line(error)}); delete it and run "
-                "`unsam pseudo-masks` again"
+                f"{self.json_path}: broken, or not the masks of one photo ({one_line(error)}); if "
+                "`unsam pseudo-masks` made it, run that again"
             ) from None
         if not isinstance(annotations, list):
             raise DataError(f"{self.json_path}: 'annotations' is not a list")
@@ -126,7 +126,7 @@ def open_folder(
         DataError: no such folder, no masks in it, or a manifest that cannot be read.
     """
     path = Path(folder).absolute()
-    if not path.is_dir():
+    if not os.fspath(folder) or not path.is_dir():
         raise DataError(f"{folder}: no such folder; name one that `unsam pseudo-masks` wrote")
     manifest = _read_manifest(path)
     if manifest is None:

@@ -15,7 +15,7 @@ from divide_and_conquer.features.vit_forward import apply_block, embed, patch_fe
 from divide_and_conquer.features.vit_weights import load_weights
 from tests.golden_weights import recipe_state_dict
 from unsam.config import get_cfg
-from unsam.errors import ConfigError
+from unsam.errors import ConfigError, DataError
 from unsam.structures import read_photo
 
 DINOS = [
@@ -204,6 +204,20 @@ def test_lower_precision_is_close(precision, tolerance, rotary):
     lower = VitFeatures(model, output="keys", side=32, precision=precision)(crop)
     assert lower.dtype == np.float32
     assert 0 < np.abs(exact - lower).max() < tolerance * np.abs(exact).max()
+
+
+def test_features_that_overflow_are_one_line_that_says_what_to_set():
+    model = small_vit()
+    with torch.no_grad():
+        model.blocks[-1].attn.qkv.weight.mul_(1e6)
+    crop = photos((32, 32))[0]
+    assert np.isfinite(VitFeatures(model, output="keys", side=32)(crop)).all()
+    half = VitFeatures(model, output="keys", side=32, precision="float16")
+    with pytest.raises(DataError, match=r"FEATURES\.VIT\.PRECISION to bfloat16 or float32"):
+        half(crop)
+    model.blocks[0].norm1.weight[0] = float("nan")
+    with pytest.raises(DataError, match="weights are damaged"):
+        VitFeatures(model, output="keys", side=32)(crop)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -20,6 +21,7 @@ for line in sys.stdin:
     task = message.get("name", "")
     if task == "die": os._exit(7)
     if task == "kill": os.kill(os.getpid(), 9)
+    if task == "hang": time.sleep(600)
     if task == "half": sys.stdout.write('{"half'); sys.stdout.flush(); os._exit(0)
     time.sleep(0.05)
     print("?" if task == "nonsense" else json.dumps({"pid": os.getpid(),
@@ -56,6 +58,22 @@ def test_a_worker_that_dies_or_is_out_of_step_costs_one_task(setup):
     assert "exited (7)" in got["die"]["error"]
     assert "signal 9" in got["kill"]["error"]
     assert not any(answer.get("fatal") for answer in got.values())
+
+
+def test_a_worker_that_hangs_costs_one_task(setup):
+    setup = dataclasses.replace(setup, longest_seconds=1.5)
+    got = answers(["a", "hang", "b", "hang", "c"], setup, 1)
+    assert "no masks after 1.5 seconds" in got["hang"]["error"]
+    assert not got["hang"]["fatal"]
+    assert len({got[name]["pid"] for name in "ab"}) == 2
+    assert "pid" in got["c"]
+
+
+def test_a_worker_that_never_gets_ready_is_fatal(tmp_path):
+    (tmp_path / "deaf.py").write_text("import time; time.sleep(600)")
+    worker = WorkerProcess(WorkerSetup("", "cpu", (str(tmp_path / "deaf.py"),), 0.5))
+    answer = worker.ask({"name": "a"})
+    assert answer == {"error": "a worker was not ready after 0.5 seconds", "fatal": True}
 
 
 def test_a_worker_that_cannot_start_is_fatal(tmp_path):

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from divide_and_conquer.generation.records import RecordFacts, read_facts, write_record
+from divide_and_conquer.generation.records import RecordFacts, is_foreign, read_facts, write_record
 from unsam.annotations.records import image_id_of
 from unsam.structures import MaskSet
 
@@ -49,3 +49,11 @@ def test_another_origin_is_seen(text, key):
 @pytest.mark.parametrize("foreign", ["", "{}", "[]", "null", '{"image": {}, "annotations": []}'])
 def test_foreign_text_is_no_record(foreign):
     assert read_facts(foreign, MADE_FROM) is None
+
+
+def test_foreign_json_is_told_from_a_damaged_mask_file(text):
+    for foreign in ('{"shapes": []}', '[{"label": "cat"}]'):
+        assert is_foreign(foreign)
+    damaged = [text[:place] + "~" + text[place + 1 :] for place in range(0, len(text), 7)]
+    for ours in [text, *damaged, text[:-9], "", "{}", "[]", "null", "3"]:
+        assert not is_foreign(ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import tarfile
 
@@ -175,7 +176,7 @@ def test_ambiguous_and_missing_inputs(tmp_path):
         "mixed": "both photos",
         "mixed/*": "both tars and photos",
         "empty": "no photos in this folder",
-        "tars": "no photos in its 1 tars",
+        "tars": r"a\.tar: no photos in this tar",
         "none": "no such folder or file",
         "none*.tar": "nothing has such a name",
         "mixed/{a,b}.tar": r"b\.tar: nothing",
@@ -186,3 +187,25 @@ def test_ambiguous_and_missing_inputs(tmp_path):
     (tmp_path / "list.txt").write_text("/x/a.jpg\nx/a.jpg\n")
     with pytest.raises(DataError, match="share the name"):
         list_photos(tmp_path / "list.txt")
+
+
+def test_lists_as_other_systems_write_them(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\nb\xe9.jpg\r\nc\xc2\x85d.jpg\r\n")
+    names = [os.fsencode(photo.name) for photo in list_photos(tmp_path / "list.txt").photos]
+    assert names == [b"a.jpg", b"b\xe9.jpg", b"c\xc2\x85d.jpg"]
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    for name in ("a\0b.jpg", "\ud800.jpg"):
+        (tmp_path / "set.json").write_text(json.dumps({"images": [{"file_name": name}]}))
+        with pytest.raises(DataError, match=r"is not the name of a photo") as caught:
+            list_photos(tmp_path / "set.json")
+        assert str(caught.value).isprintable()
+
+
+def test_no_name_and_no_image_root(tmp_path):
+    with pytest.raises(DataError, match="input is an empty name"):
+        list_photos("")
+    (tmp_path / "list.txt").write_text("a.jpg")
+    with pytest.raises(DataError, match="no such folder of photos"):
+        list_photos(tmp_path / "list.txt", tmp_path / "none")
