@@ -32,7 +32,8 @@ from unsam.structures import MaskSet
 
 SETS = (
     "bsds500_val_distinct", "bsds500_val_all", "coco_val", "lvis_val", "ade20k_val", "entity_val",
-    "car_parts_val", "clothing_parts_val", "camvid_val", "nuclei_val", "grabcut_val", "davis_val",
+    "car_parts_val", "clothing_parts_val", "camvid_val", "nuclei_val", "fashionpedia_val",
+    "grabcut_val", "davis_val",
 )  # fmt: skip
 COLUMNS = ("AR@1000", "ARs@1000", "ARm@1000", "ARl@1000", "mean_best_iou")
 
