@@ -6,12 +6,8 @@ DINOv3's backbones, and timm's own files, ``.pth`` or ``.safetensors``.
 
 from __future__ import annotations
 
-import argparse
-import pickle
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
 import torch
 from timm.models import eva, vision_transformer
@@ -20,6 +16,7 @@ from torch import Tensor
 
 from divide_and_conquer.features.vit_forward import TimmVit, is_supported
 from unsam.checkpoint.download import fetch_weights
+from unsam.checkpoint.foreign_weights import read_foreign_weights
 from unsam.config.registry import nearest
 from unsam.errors import CheckpointError, ConfigError
 
@@ -29,16 +26,6 @@ DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitb
 _FOREIGN = ("head.", "fc.", "fc_norm.", "dino_head.", "ibot_head.", "mask_token", "local_cls_norm.")
 # Where training checkpoints keep the backbone; DINO's teacher is the network that is published.
 _WRAPPERS = ("teacher", "model", "state_dict")
-# What torch and safetensors raise for files that are cut off or something else altogether.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    pickle.UnpicklingError,
-    safetensors.SafetensorError,
-)
 
 
 def load_vit(architecture: str, source: str, sha256: str = "") -> TimmVit:
@@ -72,29 +59,10 @@ def load_vit(architecture: str, source: str, sha256: str = "") -> TimmVit:
     model = _create(architecture)
     try:
         file = fetch_weights(source, sha256)
-        load_weights(model, read_state(file), name=str(file), architecture=architecture)
+        load_weights(model, read_foreign_weights(file), name=str(file), architecture=architecture)
     except CheckpointError as error:
         raise CheckpointError(f"{KEY}: {error}") from None
     return model
-
-
-def read_state(file: Path) -> dict[str, Any]:
-    """Return the contents of a weights file, unpickled without running code from it.
-
-    Raises:
-        CheckpointError: it cannot be read, or holds no dictionary.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        # DINO's training checkpoints hold their command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{file}: not a readable weights file ({_reason(error)})") from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named weights")
-    return state
 
 
 def load_weights(model: TimmVit, state: dict[str, Any], *, name: str, architecture: str) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from divide_and_conquer.divide.cutler.detector import CascadeMaskRcnn
+from unsam.checkpoint.foreign_weights import read_foreign_weights
 from unsam.errors import CheckpointError
 
 # What detectron2 keeps in some checkpoints beside the parameters; the net computes it itself.
@@ -53,14 +50,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged or no dict of tensors.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such weights file")
-    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    file, content = Path(path), read_foreign_weights(path)
     for wrapper in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+        if isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not content:
+    if not content:
         raise CheckpointError(f"{file}: no weights in it, expected a dict of tensors by name")
     tensors = {}
     for key, value in content.items():
@@ -101,47 +95,7 @@ def _check_fit(name: str, weights: dict[str, Tensor], own: dict[str, torch.Size]
         )
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(file)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: truncated or not a safetensors file ({_first_line(error)})"
-        ) from None
-
-
-def _read_torch(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file}: refused: not a torch file, or one that holds more than tensors and plain "
-            f"values, which could run code ({_first_line(error)})"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file}: damaged ({_first_line(error)}); get it again") from None
-
-
-def _numpy_globals() -> list[Any]:
-    """Return what a pickled numpy array of numbers needs, by its names in old and new numpy."""
-    array = np.zeros(1)
-    functions = {"_reconstruct": array.__reduce__()[0], "scalar": array[0].__reduce__()[0]}
-    names = [
-        (function, f"numpy.{core}.multiarray.{name}")
-        for name, function in functions.items()
-        for core in ("core", "_core")
-    ]
-    numbers = ("float16", "float32", "float64", "int32", "int64")
-    return [*names, np.ndarray, np.dtype, *(type(np.dtype(name)) for name in numbers)]
-
-
 def _listed(items: list[str], what: str) -> str:
     if not items:
         return f"0 {what}"
     return f"{len(items)} {what} ({', '.join(items[:5])}{', ...' if len(items) > 5 else ''})"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__
