@@ -8,7 +8,10 @@ import torch
 
 from tests.modeling.conftest import draw_blobs, make_sample
 from unsam.modeling.automatic_masks import masks_at_photo_size, suppress, upsample
+from unsam.modeling.segmentation_model import InputFrame
 from unsam.structures import MaskSet
+
+FRAME = InputFrame((96, 128), (48, 64), (48, 64))
 
 
 def _greedy(masks: np.ndarray, threshold: float) -> list[int]:
@@ -56,12 +59,19 @@ def test_upsampling_keeps_positions(photo, seen):
 
 def test_masks_of_large_photos_are_those_of_the_small_ones_enlarged():
     logits = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0))
-    small = masks_at_photo_size(logits, 4, (48, 64), (96, 128), 128)
-    large = masks_at_photo_size(logits, 4, (48, 64), (960, 1280), 128)
+
+    def at_size(some, photo):
+        frame = InputFrame(photo, (48, 64), (48, 64))
+        return masks_at_photo_size(some, grow, frame, 128)
+
+    def grow(some, frame):
+        return upsample(some, 4, frame.input_size, frame.photo_size)
+
+    small, large = at_size(logits, (96, 128)), at_size(logits, (960, 1280))
     assert large.size == (960, 1280)
     assert large == small.resize((960, 1280))
     assert np.array_equal(small.masks(), (upsample(logits, 4, (48, 64), (96, 128)) > 0).numpy())
-    assert masks_at_photo_size(logits[:0], 4, (48, 64), (9, 9), 128) == MaskSet.empty((9, 9))
+    assert at_size(logits[:0], (9, 9)) == MaskSet.empty((9, 9))
 
 
 @pytest.fixture
@@ -78,7 +88,7 @@ def test_results_are_ranked_filtered_and_linked(blobs):
 
     def run(**changes):
         automatic = dataclasses.replace(model.automatic, **changes)
-        return automatic(model, images, (48, 64), (96, 128), (0.2, 1.0))
+        return automatic(model, images, FRAME, (0.2, 1.0))
 
     masks = run(nms_threshold=1.0)
     assert 0 < len(masks) <= 32
@@ -108,7 +118,7 @@ def test_unstable_masks_are_dropped(blobs):
         model.automatic, stability_threshold=1.0, stability_offset=1e3, min_cells=0
     )
     # No logit of this model is beyond a thousand: nothing is sure, everything is possible.
-    assert len(strict(model, images, (48, 64), (96, 128))) == 0
+    assert len(strict(model, images, FRAME)) == 0
 
 
 @torch.no_grad()
@@ -118,7 +128,7 @@ def test_bfloat16_gives_nearly_the_same_masks(blobs):
     results = []
     for precision in ("float32", "bfloat16"):
         automatic = dataclasses.replace(model.automatic, precision=precision, nms_threshold=1.0)
-        results.append(automatic(model, images, (48, 64), (96, 128)))
+        results.append(automatic(model, images, FRAME))
     best = results[0].iou(results[1]).max(axis=1)
     assert np.median(best) > 0.9
     with pytest.raises(ValueError, match="unknown 'half'"):

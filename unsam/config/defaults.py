@@ -60,6 +60,10 @@ def _input() -> CfgNode:
     node = CfgNode()
     # The longer side is resized to this before the model sees the photo; batches pad to a square.
     node.IMAGE_SIZE = 256
+    # Mask2Former and SemanticSam instead resize the shorter side to the first of these, unless the
+    # longer one would be over the second.
+    node.SHORTER_SIDE = 1024
+    node.MAX_LONGER_SIDE = 2048
     # RGB mean and standard deviation on the 0 to 255 scale (ImageNet).
     node.PIXEL_MEAN = (123.675, 116.28, 103.53)
     node.PIXEL_STD = (58.395, 57.12, 57.375)
@@ -74,6 +78,8 @@ def _input() -> CfgNode:
 
 def _model() -> CfgNode:
     node = CfgNode()
+    # GranularSam (ours, small), Sam, Sam2 (with or without granularity), Mask2Former (whole photos),
+    # SemanticSam (six masks per click).
     node.META_ARCHITECTURE = "GranularSam"
     # A checkpoint to start from; "" is a random initialisation.
     node.WEIGHTS = ""
@@ -115,6 +121,8 @@ def _model() -> CfgNode:
     # Channels at half and at a quarter of the embedding's stride.
     decoder.UPSCALE_DIMS = (64, 32)
 
+    _add_published_models(node)
+
     clicks = node.CLICKS = CfgNode()
     # Decoder runs per mask and iteration: the first prompt, then correction clicks.
     clicks.ROUNDS = 3
@@ -129,8 +137,85 @@ def _model() -> CfgNode:
     return node
 
 
+def _add_published_models(node: CfgNode) -> None:
+    """Add the keys of the published architectures to ``MODEL``."""
+    backbone = node.BACKBONE = CfgNode()
+    # Of Mask2Former and SemanticSam: ResNet50, SwinTransformer, SamVit.
+    backbone.NAME = "ResNet50"
+    # SwinTransformer: "tiny" or "large"; SamVit: "base", "large" or "huge".
+    backbone.SIZE = "tiny"
+    # Weights of the backbone alone to start from: a file, a URL or hf://owner/name/file; "" for
+    # a random initialisation.
+    backbone.WEIGHTS = ""
+    # Chance that a residual block of SwinTransformer is skipped in training.
+    backbone.DROP_PATH = 0.3
+
+    pixel = node.PIXEL_DECODER = CfgNode()
+    # Channels of its maps and of the mask features.
+    pixel.DIM = 256
+    pixel.MASK_DIM = 256
+    # Scales that attend to each other: 3 (strides 8, 16, 32) or 4 (64 too).
+    pixel.NUM_LEVELS = 3
+    # Layers of deformable attention; heads, points per head and scale, hidden width in each.
+    pixel.NUM_LAYERS = 6
+    pixel.NUM_HEADS = 8
+    pixel.NUM_POINTS = 4
+    pixel.FFN_DIM = 1024
+
+    query = node.QUERY_DECODER = CfgNode()
+    # Of Mask2Former: learned queries, each at most one mask of a photo; layers, heads, width.
+    query.NUM_QUERIES = 2000
+    query.NUM_LAYERS = 9
+    query.NUM_HEADS = 8
+    query.FFN_DIM = 2048
+    # Ask the queries for a granularity: "none" (published) or "film".
+    query.GRANULARITY = "none"
+
+    prompted = node.PROMPTED_DECODER = CfgNode()
+    # Of SemanticSam: masks per prompt; layers, heads, points per head and scale, hidden width.
+    prompted.NUM_TOKENS = 6
+    prompted.NUM_LAYERS = 9
+    prompted.NUM_HEADS = 8
+    prompted.NUM_POINTS = 4
+    prompted.FFN_DIM = 2048
+    # Width and height of the box that stands for a click, as a share of the photo's.
+    prompted.CLICK_SIZE = 0.005
+    # Row of the prompt kind embedding for clicks in use and in training. The published model was
+    # trained with 1 and is used with 0.
+    prompted.CLICK_KIND = 0
+    prompted.TRAINING_CLICK_KIND = 1
+    # Prompts of a photo in an iteration of training.
+    prompted.MAX_PROMPTS = 60
+
+    sam = node.SAM = CfgNode()
+    # Image encoder of Sam: "base", "large" or "huge".
+    sam.SIZE = "base"
+    # Attention of the image encoder by torch's fused kernels; False computes it as
+    # segment-anything does, to the last bit, with more time and memory.
+    sam.FUSED_ATTENTION = True
+
+    sam2 = node.SAM2 = CfgNode()
+    # Image encoder of Sam2: "tiny", "small", "base_plus" or "large"; "2" or "2.1".
+    sam2.SIZE = "small"
+    sam2.VERSION = "2.1"
+
+    granularity = node.GRANULARITY = CfgNode()
+    # Teach Sam or Sam2 granularity as UnSAMv2 does: a prompt token, a mask token with its own
+    # hypernetwork, and low-rank updates of the decoder's attention.
+    granularity.ENABLED = False
+    granularity.FOURIER_DIM = 128
+    granularity.TEMPERATURE = 100.0
+    granularity.LORA_RANK = 8
+    granularity.LORA_ALPHA = 16.0
+    granularity.LORA_DROPOUT = 0.1
+    # Predict the IoU of the granularity mask by a head of its own. False reads the head of SAM's
+    # single mask, as the published weights need.
+    granularity.QUALITY_HEAD = False
+
+
 def _criterion() -> CfgNode:
     node = CfgNode()
+    node.QUERIES = _query_criterion()
     # Weights of the losses; each is a mean over masks and over the rounds of clicks.
     node.FOCAL_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
@@ -144,6 +229,28 @@ def _criterion() -> CfgNode:
     node.FOCAL_GAMMA = 2.0
     # Error of the predicted IoU: "l1" or "mse".
     node.QUALITY_LOSS = "l1"
+    return node
+
+
+def _query_criterion() -> CfgNode:
+    """Return the losses and matching costs of Mask2Former and SemanticSam."""
+    node = CfgNode()
+    # Weights of the losses, and of the same terms in the matching; SemanticSam has no class.
+    node.CLASS_WEIGHT = 2.0
+    node.MASK_WEIGHT = 5.0
+    node.DICE_WEIGHT = 5.0
+    node.BOX_WEIGHT = 5.0
+    node.GIOU_WEIGHT = 2.0
+    node.QUALITY_WEIGHT = 1.0
+    # Weight of queries without a mask in the class loss.
+    node.NO_OBJECT_WEIGHT = 0.1
+    # Mask losses are taken at so many points; of OVERSAMPLE times as many candidates the most
+    # uncertain make up the share IMPORTANCE.
+    node.NUM_POINTS = 12544
+    node.OVERSAMPLE = 3.0
+    node.IMPORTANCE = 0.75
+    # DropLoss (CutLER, UnSAM): pairs of no larger IoU cost nothing; below 0: off.
+    node.DROP_IOU = -1.0
     return node
 
 

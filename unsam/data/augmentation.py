@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from unsam.structures import MaskSet, runs
+from unsam.structures.photo import resize_photo, scaled_size
 
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -83,21 +84,13 @@ def draw_view(
     return View(top, left, height, width, scaled_size((height, width), longer_side), mirrored)
 
 
-def scaled_size(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
-    """Return ``(h, w)`` with the longer side `longer_side` and the shape of `size`, at least 1."""
-    scale = longer_side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def view_photo(photo: np.ndarray, view: View) -> np.ndarray:
     """Return the view of ``photo uint8 [H, W, 3]`` as ``uint8 [h, w, 3]``.
 
     Pixel areas are averaged when shrinking and interpolated when growing.
     """
     crop = photo[view.top : view.top + view.height, view.left : view.left + view.width]
-    shrinks = view.size[0] < view.height
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    output = cv2.resize(crop, (view.size[1], view.size[0]), interpolation=method)
+    output = resize_photo(crop, view.size)
     return np.ascontiguousarray(output[:, ::-1]) if view.mirrored else output
 
 

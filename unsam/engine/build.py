@@ -20,7 +20,7 @@ from unsam.engine import distributed, random_state
 from unsam.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook
 from unsam.engine.trainer import Hook, Trainer
 from unsam.engine.writers import JsonlWriter, ProgressWriter
-from unsam.modeling import build_model
+from unsam.modeling import SegmentationModel, build_model
 from unsam.modeling.precision import autocast_dtype
 from unsam.solver import Schedule, build_optimizer
 
@@ -90,7 +90,7 @@ def build_trainer(
     )
 
 
-def build_seeded_model(cfg: CfgNode, device: torch.device) -> nn.Module:
+def build_seeded_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
     """Return the model of a config on `device`, with the same random weights on every rank."""
     # All ranks start from the same weights: the first rank's generator, then each its own again.
     random_state.seed_everything(cfg.SEED)

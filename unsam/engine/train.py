@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import nn
 
 from unsam.checkpoint.checkpointer import Checkpointer, load_model_weights
 from unsam.config import config_text, save_config
@@ -21,7 +20,7 @@ from unsam.engine.build import WEIGHTS_FILE, build_seeded_model, build_trainer
 from unsam.engine.launch import check_num_processes, launch
 from unsam.engine.run_state import resume_newest
 from unsam.errors import ConfigError, UnsamError
-from unsam.modeling import GranularSam
+from unsam.modeling import SegmentationModel
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_FILE = "config.yaml"
@@ -176,15 +175,13 @@ def _newest_checkpoint(folder: Path) -> Path:
     return paths[-1]
 
 
-def _evaluate(cfg: CfgNode, model: nn.Module | None, weights: Path | str = "") -> None:
+def _evaluate(cfg: CfgNode, model: SegmentationModel | None, weights: Path | str = "") -> None:
     """Evaluate a model, or (None) the baseline that the config names; the main rank writes."""
     from unsam.evaluation import evaluate, format_results, write_results
     from unsam.inference import Segmenter
 
     segmenter = None
     if model is not None:
-        if not isinstance(model, GranularSam):
-            raise ConfigError(f"{type(model).__name__} cannot be evaluated; only GranularSam can")
         segmenter = Segmenter(model, next(model.parameters()).device)
     # An evaluation fails on all ranks or on none.
     with distributed.together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,6 @@ from torch import Tensor
 
 from unsam.checkpoint.checkpointer import load_model_weights, read_checkpoint_config
 from unsam.config.device import resolve_device
-from unsam.data.augmentation import view_photo, whole_view
-from unsam.errors import ConfigError
 from unsam.inference.validation import (
     check_box,
     check_granularity,
@@ -23,8 +22,8 @@ from unsam.inference.validation import (
     check_photo,
     check_points,
 )
-from unsam.modeling import EncodedImages, GranularSam, Prompts, build_model
-from unsam.modeling.automatic_masks import crop_to_input, upsample
+from unsam.modeling import InputFrame, PromptableModel, Prompts, SegmentationModel, build_model
+from unsam.modeling.levels import granularity_of_answers
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST
 from unsam.structures import MaskSet, RegionTree
 
@@ -33,13 +32,13 @@ _UPSAMPLE_PIXELS = 32_000_000
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answers to one prompt, one per granularity.
+    """The answers to one prompt: one per granularity, or all that the model has for it.
 
     Attributes:
         masks: bool ``[G, H, W]``, in the size of the photo.
-        quality: float32 ``[G]``, the predicted IoU of each mask, in [0, 1].
+        quality: float32 ``[G]``, the predicted IoU of each mask.
         logits: float32 ``[G, h, w]``, to be passed back as ``mask`` with the next click.
-        granularity: float32 ``[G]``, as asked for.
+        granularity: float32 ``[G]``, as asked for, or the mask's place among the answers.
     """
 
     masks: np.ndarray
@@ -52,9 +51,13 @@ class Prediction:
 class _Photo:
     """A photo that the encoder has seen."""
 
-    features: EncodedImages
-    size: tuple[int, int]
-    input_size: tuple[int, int]
+    features: Any
+    frame: InputFrame
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` of the photo."""
+        return self.frame.photo_size
 
 
 class Segmenter:
@@ -66,11 +69,11 @@ class Segmenter:
         >>> segmenter.predict(points=[[120, 80]], granularity=[0.2, 1.0]).masks  # doctest: +SKIP
 
     Args:
-        model: a `GranularSam`; it is moved to the device and put in evaluation mode.
+        model: of any meta-architecture; it is moved to the device and put in evaluation mode.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
     """
 
-    def __init__(self, model: GranularSam, device: str | torch.device = "auto") -> None:
+    def __init__(self, model: SegmentationModel, device: str | torch.device = "auto") -> None:
         self.device = resolve_device(str(device))
         self.model = model.to(self.device).eval()
         self._photo: _Photo | None = None
@@ -82,7 +85,7 @@ class Segmenter:
         Raises:
             CheckpointError: the weights are missing, truncated or of another model.
         """
-        model = _build(cfg)
+        model = build_model(cfg)
         if cfg.MODEL.WEIGHTS:
             load_model_weights(model, cfg.MODEL.WEIGHTS)
         return cls(model, cfg.DEVICE)
@@ -94,7 +97,7 @@ class Segmenter:
         Raises:
             CheckpointError: the file is missing, truncated or no checkpoint of this package.
         """
-        model = _build(read_checkpoint_config(path))
+        model = build_model(read_checkpoint_config(path))
         load_model_weights(model, path)
         return cls(model, device)
 
@@ -115,7 +118,8 @@ class Segmenter:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-        granularity: float | Sequence[float] = 1.0,
+        granularity: float | Sequence[float] | None = None,
+        multimask: bool = True,
     ) -> Prediction:
         """Segment what a prompt points at, at one or several granularities.
 
@@ -124,13 +128,20 @@ class Segmenter:
             labels: ``[K]``, 1 for a click on the object, 0 for one off it; None for all on it.
             box: ``(x_min, y_min, x_max, y_max)`` in pixels, maxima exclusive.
             mask: logits of an earlier answer on this photo, ``[h, w]`` or ``[G, h, w]``.
-            granularity: in [0.1, 1], 0.1 the finest part and 1 the whole.
+            granularity: in [0.1, 1], 0.1 the finest part and 1 the whole. None asks for none:
+                SAM and SAM 2 then answer as they did before they learned of granularity, the
+                promptable UnSAM with its six masks from fine to coarse, and models that answer
+                only at a granularity at 1.
+            multimask: without granularity, all answers of the model (three of SAM and SAM 2), or
+                its single best.
 
         Raises:
             ValueError: no photo is set, there is no prompt, or one that cannot be.
         """
-        photo = self._current()
-        wanted = check_granularity(granularity)
+        photo, model = self._current(), self._promptable()
+        if granularity is None and model.needs_granularity:
+            granularity = 1.0
+        wanted = None if granularity is None else check_granularity(granularity)
         if points is None and labels is not None:
             raise ValueError("labels are of points; pass points too")
         if points is None and box is None and mask is None:
@@ -138,30 +149,34 @@ class Segmenter:
         xy, kinds = check_points(np.zeros((0, 2)) if points is None else points, labels, photo.size)
         if xy.ndim != 2:
             raise ValueError(f"points are [K, 2]; predict_batch takes many, got {xy.shape}")
-        # A pixel's centre is half a pixel beyond its edge; boxes are given by edges already.
-        xy = xy + 0.5
         if box is not None:
             xy = np.concatenate((check_box(box, photo.size), xy))
             kinds = np.concatenate((np.array([BOX_FIRST, BOX_LAST]), kinds))
-        logits_before = None
-        if mask is not None:
-            logits_before = check_mask(mask, len(wanted), self._logits_shape(photo))
-        count = len(wanted)
-        masks, quality, logits = self._answer(
+        count = 1 if wanted is None else len(wanted)
+        prompts = self._prompts(
             photo,
             np.repeat(xy[None], count, axis=0),
             np.repeat(kinds[None], count, axis=0),
-            logits_before,
+            mask,
             wanted,
         )
-        return Prediction(masks.cpu().numpy(), quality.cpu().numpy(), logits.cpu().numpy(), wanted)
+        if wanted is None and multimask:
+            return self._all_answers(photo, prompts)
+        masks, quality, logits = self._answer(photo, prompts)
+        shown = granularity_of_answers(logits[:, None])[:, 0].cpu().numpy()
+        return Prediction(
+            masks.cpu().numpy(),
+            quality.cpu().numpy(),
+            logits.cpu().numpy(),
+            shown if wanted is None else wanted,
+        )
 
     def predict_batch(
         self,
         points: ArrayLike,
         labels: ArrayLike,
         mask_logits: Tensor | np.ndarray | None = None,
-        granularity: float | ArrayLike = 1.0,
+        granularity: float | ArrayLike | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Answer P independent prompts on the photo in one run of the decoder.
 
@@ -169,7 +184,8 @@ class Segmenter:
             points: ``[P, K, 2]``, x and y in pixels of the photo.
             labels: ``[P, K]``, 1 on the object, 0 off it, -1 for padding, which has no effect.
             mask_logits: ``[P, h, w]`` as returned for the same prompts before, or None.
-            granularity: ``[P]`` or one for all, in [0.1, 1].
+            granularity: ``[P]`` or one for all, in [0.1, 1]; None for the model's best answer, at
+                1 from models that answer only at a granularity.
 
         Returns:
             Masks bool ``[P, H, W]``, quality float32 ``[P]`` in [0, 1], logits float32
@@ -178,21 +194,21 @@ class Segmenter:
         Raises:
             ValueError: no photo is set, or a prompt that cannot be.
         """
-        photo = self._current()
+        photo, model = self._current(), self._promptable()
         xy, kinds = check_points(points, labels, photo.size, allow_padding=True)
         if xy.ndim != 3:
             raise ValueError(f"points are [P, K, 2], K for each of P prompts, got {xy.shape}")
-        count = len(xy)
-        wanted = check_granularity(granularity)
-        if len(wanted) == 1:
-            wanted = np.repeat(wanted, count)
-        if len(wanted) != count:
-            raise ValueError(f"granularity needs one value for each of {count} prompts")
-        logits_before = None
-        if mask_logits is not None:
-            plain = torch.as_tensor(mask_logits).cpu().numpy()
-            logits_before = check_mask(plain, count, self._logits_shape(photo))
-        return self._answer(photo, xy + 0.5, kinds, logits_before, wanted)
+        if granularity is None and model.needs_granularity:
+            granularity = 1.0
+        wanted = None
+        if granularity is not None:
+            wanted = check_granularity(granularity)
+            if len(wanted) == 1:
+                wanted = np.repeat(wanted, len(xy))
+            if len(wanted) != len(xy):
+                raise ValueError(f"granularity needs one value for each of {len(xy)} prompts")
+        plain = None if mask_logits is None else torch.as_tensor(mask_logits).cpu().numpy()
+        return self._answer(photo, self._prompts(photo, xy, kinds, plain, wanted))
 
     def generate(
         self,
@@ -215,9 +231,8 @@ class Segmenter:
         """
         wanted = None if granularity is None else check_granularity(granularity).tolist()
         photo = self._current() if image is None else self._encode(image)
-        return self.model.automatic(
-            self.model, photo.features, photo.input_size, photo.size, wanted
-        )
+        with torch.inference_mode():
+            return self.model.segment(photo.features, photo.frame, wanted)
 
     def hierarchy(self, image: np.ndarray | None = None) -> RegionTree:
         """Segment a whole photo into regions that nest, to be cut at any granularity.
@@ -235,57 +250,76 @@ class Segmenter:
             raise ValueError("no image is set; call set_image(image) first")
         return self._photo
 
+    def _promptable(self) -> PromptableModel:
+        if not isinstance(self.model, PromptableModel):
+            raise ValueError(
+                f"{type(self.model).__name__} segments whole photos and takes no prompts; use "
+                "generate, or load a promptable model"
+            )
+        return self.model
+
     @torch.inference_mode()
     def _encode(self, image: np.ndarray) -> _Photo:
         photo = check_photo(image)
-        size = (photo.shape[0], photo.shape[1])
-        resized = view_photo(photo, whole_view(size, self.model.image_size))
-        pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)
-        features = self.model.encode([pixels])
-        return _Photo(features, size, (resized.shape[0], resized.shape[1]))
+        frame = self.model.frame((photo.shape[0], photo.shape[1]))
+        return _Photo(self.model.encode([self.model.prepare(photo)]), frame)
 
-    def _logits_shape(self, photo: _Photo) -> tuple[int, int]:
-        h, w = photo.features.embedding.shape[-2:]
-        return 4 * h, 4 * w
-
-    @torch.inference_mode()
-    def _answer(
+    def _prompts(
         self,
         photo: _Photo,
         points: np.ndarray,
         labels: np.ndarray,
-        mask_logits: np.ndarray | None,
-        granularity: np.ndarray,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode checked prompts; points count from the photo's corner, not a pixel's centre."""
-        (H, W), (h, w) = photo.size, photo.input_size
-        scaled = points * np.array([w / W, h / H], np.float32)
+        mask: ArrayLike | None,
+        granularity: np.ndarray | None,
+    ) -> Prompts:
+        """Bring checked points ``[P, K, 2]`` in pixels of the photo into the model's input."""
+        model = self._promptable()
+        count, limit = len(points), model.max_points
+        if limit is not None and points.shape[1] > limit:
+            raise ValueError(
+                f"{type(model).__name__} takes at most {limit} point(s) per prompt (a box is two), "
+                f"got {points.shape[1]}"
+            )
         before = None
-        if mask_logits is not None:
-            before = torch.from_numpy(mask_logits).to(self.device)
-        prompts = Prompts(
-            points=torch.from_numpy(scaled.astype(np.float32)).to(self.device),
-            labels=torch.from_numpy(labels).to(self.device),
-            granularity=torch.from_numpy(granularity).to(self.device),
-            image_of_prompt=torch.zeros(len(points), dtype=torch.int64, device=self.device),
-            mask_logits=before,
+        if mask is not None:
+            if not model.takes_masks:
+                raise ValueError(f"{type(model).__name__} takes points and boxes, no masks")
+            before = torch.from_numpy(check_mask(mask, count, model.mask_size(photo.frame)))
+        is_corner = (labels == BOX_FIRST) | (labels == BOX_LAST)
+        placed = model.place(points, is_corner, photo.frame)
+        device = self.device
+        return Prompts(
+            points=torch.from_numpy(placed).to(device),
+            labels=torch.from_numpy(labels).to(device),
+            granularity=None if granularity is None else torch.from_numpy(granularity).to(device),
+            image_of_prompt=torch.zeros(count, dtype=torch.int64, device=device),
+            mask_logits=None if before is None else before.to(device),
         )
-        logits, quality = self.model.decode(photo.features, prompts)
-        cropped = crop_to_input(logits, self.model.mask_stride, photo.input_size)
-        masks = torch.empty((len(points), H, W), dtype=torch.bool, device=self.device)
+
+    @torch.inference_mode()
+    def _answer(self, photo: _Photo, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks ``[P, H, W]``, quality and logits of one answer per prompt."""
+        logits, quality = self._promptable().decode(photo.features, prompts)
+        return self._grow(logits, photo), quality, logits
+
+    @torch.inference_mode()
+    def _all_answers(self, photo: _Photo, prompts: Prompts) -> Prediction:
+        """Return all answers to one prompt."""
+        all_logits, all_quality = self._promptable().decode_all(photo.features, prompts)
+        logits, quality = all_logits[0], all_quality[0]
+        return Prediction(
+            self._grow(logits, photo).cpu().numpy(),
+            quality.cpu().numpy(),
+            logits.cpu().numpy(),
+            granularity_of_answers(all_logits)[0].cpu().numpy(),
+        )
+
+    def _grow(self, logits: Tensor, photo: _Photo) -> Tensor:
+        """Bring logits ``[N, h, w]`` to the photo, in chunks, and threshold them at 0."""
+        H, W = photo.size
+        masks = torch.empty((len(logits), H, W), dtype=torch.bool, device=self.device)
         chunk = max(1, _UPSAMPLE_PIXELS // (H * W))
-        for start in range(0, len(points), chunk):
+        for start in range(0, len(logits), chunk):
             some = slice(start, start + chunk)
-            grown = upsample(cropped[some], self.model.mask_stride, photo.input_size, photo.size)
-            masks[some] = grown > 0
-        return masks, quality, logits
-
-
-def _build(cfg: CfgNode) -> GranularSam:
-    model = build_model(cfg)
-    if not isinstance(model, GranularSam):
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} takes no prompts; "
-            "Segmenter needs GranularSam"
-        )
-    return model
+            masks[some] = self._promptable().grow(logits[some], photo.frame) > 0
+        return masks

@@ -8,7 +8,9 @@ from unsam.modeling.build import (
 )
 from unsam.modeling.granular_sam import GranularSam
 from unsam.modeling.image_encoder import EncodedImages, ImageEncoder
+from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
+from unsam.modeling.segmentation_model import InputFrame, SegmentationModel
 
 __all__ = [
     "IMAGE_ENCODERS",
@@ -16,7 +18,10 @@ __all__ = [
     "EncodedImages",
     "GranularSam",
     "ImageEncoder",
+    "InputFrame",
+    "PromptableModel",
     "Prompts",
+    "SegmentationModel",
     "build_image_encoder",
     "build_model",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,14 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from unsam.modeling.image_encoder import EncodedImages
+from unsam.modeling.levels import granularity_of_answers
 from unsam.modeling.precision import autocast_dtype
 from unsam.modeling.prompts import POSITIVE, Prompts
+from unsam.modeling.segmentation_model import InputFrame
 from unsam.structures import MaskSet
 
 if TYPE_CHECKING:
-    from unsam.modeling.granular_sam import GranularSam
+    from unsam.modeling.promptable import PromptableModel
 
 _NMS_BLOCK = 256
 _UPSAMPLE_PIXELS = 32_000_000
@@ -39,14 +40,15 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class AutomaticMasks:
-    """Segments whole photos: ``automatic(model, images, input_size, photo_size) -> MaskSet``.
+    """Segments whole photos: ``automatic(model, features, frame) -> MaskSet``.
 
     Filters and suppression work on the decoder's small masks; only what survives is brought to
     the photo's size (SAM's automatic mask generator upsamples every candidate first).
 
     Attributes:
         points_per_side: the clicks form a regular grid of so many columns and rows.
-        granularities: granularities that are asked for when the caller names none.
+        granularities: granularities that are asked for when the caller names none; empty for all
+            masks that the model gives for a click without being asked for a granularity.
         prompts_per_batch: prompts that are decoded at once.
         precision: of the decoding, as in `unsam.modeling.precision`.
         quality_threshold: least predicted IoU.
@@ -97,27 +99,26 @@ class AutomaticMasks:
     @torch.inference_mode()
     def __call__(
         self,
-        model: GranularSam,
-        images: EncodedImages,
-        input_size: tuple[int, int],
-        photo_size: tuple[int, int],
+        model: PromptableModel,
+        features: Any,
+        frame: InputFrame,
         granularities: Sequence[float] | None = None,
     ) -> MaskSet:
         """Segment one encoded photo.
 
         Args:
             model: the model that encoded it, in evaluation mode.
-            images: features of one photo.
-            input_size: ``(h, w)`` of the resized photo that was encoded.
-            photo_size: ``(H, W)`` of the photo, the size of the result.
+            features: of one photo.
+            frame: where the photo lies in the input.
             granularities: in [0.1, 1]; None takes `self.granularities`.
 
         Returns:
-            Masks, best first: score is the predicted IoU, granularity the one asked for, parent
-            the smallest mask that contains the mask.
+            Masks of the photo's size, best first: score is the predicted IoU, granularity the one
+            asked for (or the mask's place among the answers to its click), parent the smallest
+            mask that contains the mask.
         """
         wanted = self.granularities if granularities is None else granularities
-        parts = list(self._decode_grid(model, images, input_size, wanted))
+        parts = list(self._decode_grid(model, features, frame, wanted))
         candidates = _Candidates(
             torch.cat([part.logits for part in parts]),
             torch.cat([part.quality for part in parts]),
@@ -126,27 +127,32 @@ class AutomaticMasks:
         order = candidates.quality.argsort(descending=True, stable=True)
         candidates = candidates.take(order)
         candidates = candidates.take(
-            suppress(candidates.logits > 0, self.nms_threshold, self.max_masks)
+            suppress(
+                crop_to_input(candidates.logits, model.mask_stride, frame.input_size) > 0,
+                self.nms_threshold,
+                self.max_masks,
+            )
         )
         fields = {
-            "score": candidates.quality.cpu().numpy(),
+            # Heads without a sigmoid leave [0, 1] now and then.
+            "score": candidates.quality.clamp(0, 1).cpu().numpy(),
             "granularity": candidates.granularity.cpu().numpy(),
         }
         masks = masks_at_photo_size(
-            candidates.logits, model.mask_stride, input_size, photo_size, self.max_mask_size
+            candidates.logits, model.grow, frame, self.max_mask_size
         ).replace(**fields)
         return masks.filter(masks.areas > 0).with_parents()
 
     def _decode_grid(
         self,
-        model: GranularSam,
-        images: EncodedImages,
-        input_size: tuple[int, int],
+        model: PromptableModel,
+        features: Any,
+        frame: InputFrame,
         granularities: Sequence[float],
     ) -> Iterator[_Candidates]:
         """Yield the masks of each batch of prompts that pass all filters."""
-        device = images.embedding.device
-        h, w = input_size
+        device = model.device
+        h, w = frame.input_size
         n = self.points_per_side
         y, x = torch.meshgrid(
             (torch.arange(n, device=device) + 0.5) * (h / n),
@@ -154,7 +160,7 @@ class AutomaticMasks:
             indexing="ij",
         )
         grid = torch.stack((x, y), dim=-1).reshape(-1, 1, 2)
-        points = grid.repeat(len(granularities), 1, 1)
+        points = grid.repeat(max(1, len(granularities)), 1, 1)
         asked = torch.tensor(granularities, dtype=torch.float32, device=device)
         asked = asked.repeat_interleave(len(grid))
         dtype = autocast_dtype(self.precision, device)
@@ -164,17 +170,16 @@ class AutomaticMasks:
             prompts = Prompts(
                 points=points[batch],
                 labels=torch.full((count, 1), POSITIVE, device=device),
-                granularity=asked[batch],
+                granularity=asked[batch] if len(granularities) else None,
                 image_of_prompt=torch.zeros(count, dtype=torch.int64, device=device),
             )
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                logits, quality = model.decode(images, prompts)
-            logits = crop_to_input(logits, model.mask_stride, input_size)
-            yield self._passing(_Candidates(logits, quality, asked[batch]))
+                found = _candidates(model, features, prompts)
+            yield self._passing(found, model.mask_stride, frame)
 
-    def _passing(self, found: _Candidates) -> _Candidates:
+    def _passing(self, found: _Candidates, stride: int, frame: InputFrame) -> _Candidates:
         found = found.take(found.quality >= self.quality_threshold)
-        flat = found.logits.flatten(1)
+        flat = crop_to_input(found.logits, stride, frame.input_size).flatten(1)
         area = (flat > 0).sum(1)
         passes = area >= self.min_cells
         if self.stability_threshold > 0:
@@ -182,6 +187,16 @@ class AutomaticMasks:
             maybe = (flat > -self.stability_offset).sum(1)
             passes &= sure >= self.stability_threshold * maybe
         return found.take(passes)
+
+
+def _candidates(model: PromptableModel, features: Any, prompts: Prompts) -> _Candidates:
+    """Decode prompts: one mask each at its granularity, or all that the model has for it."""
+    if prompts.granularity is not None:
+        logits, quality = model.decode(features, prompts)
+        return _Candidates(logits, quality, prompts.granularity)
+    logits, quality = model.decode_all(features, prompts)
+    levels = granularity_of_answers(logits)
+    return _Candidates(logits.flatten(0, 1), quality.flatten(), levels.flatten())
 
 
 def suppress(masks: Tensor, iou_threshold: float, max_masks: int) -> Tensor:
@@ -222,29 +237,29 @@ def crop_to_input(logits: Tensor, stride: int, input_size: tuple[int, int]) -> T
 
 def masks_at_photo_size(
     logits: Tensor,
-    stride: int,
-    input_size: tuple[int, int],
-    photo_size: tuple[int, int],
+    grow: Callable[[Tensor, InputFrame], Tensor],
+    frame: InputFrame,
     max_mask_size: int,
 ) -> MaskSet:
-    """Upsample cropped logits ``[N, h, w]`` to the photo and threshold them at 0.
+    """Bring logits ``[N, h, w]`` to the photo by `grow` and threshold them at 0.
 
     Works in chunks, so that memory does not grow with the number of masks times the photo's size.
     """
-    H, W = photo_size
+    H, W = frame.photo_size
     shrink = min(1.0, max_mask_size / max(H, W))
     size = (max(1, round(H * shrink)), max(1, round(W * shrink)))
     if len(logits) == 0:
-        return MaskSet.empty(photo_size)
+        return MaskSet.empty(frame.photo_size)
+    # Transposed, because mask sets run down the columns.
+    small = replace(frame, photo_size=size).transposed
     chunk = max(1, _UPSAMPLE_PIXELS // (size[0] * size[1]))
     parts = []
     for start in range(0, len(logits), chunk):
-        # Transposed, because mask sets run down the columns.
         some = logits[start : start + chunk].transpose(1, 2)
-        dense = upsample(some, stride, input_size[::-1], size[::-1]) > 0
+        dense = grow(some, small) > 0
         parts.append(MaskSet.from_masks(np.swapaxes(dense.cpu().numpy(), 1, 2)))
     masks = MaskSet.cat(parts)
-    return masks if size == photo_size else masks.resize(photo_size)
+    return masks if size == frame.photo_size else masks.resize(frame.photo_size)
 
 
 def upsample(

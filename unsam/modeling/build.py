@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fvcore.common.config import CfgNode
-from torch import nn
 
 from unsam.config.registry import Registry
 
 if TYPE_CHECKING:
+    from unsam.modeling.backbone import Backbone
     from unsam.modeling.image_encoder import ImageEncoder
+    from unsam.modeling.segmentation_model import SegmentationModel
 
 META_ARCHITECTURES = Registry("META_ARCHITECTURES")
 """Whole models: photos and prompts in, losses or masks out."""
@@ -18,8 +19,11 @@ META_ARCHITECTURES = Registry("META_ARCHITECTURES")
 IMAGE_ENCODERS = Registry("IMAGE_ENCODERS")
 """Photo ``[B, 3, H, W]`` to one embedding and its high-resolution features."""
 
+BACKBONES = Registry("BACKBONES")
+"""Photo ``[B, 3, H, W]`` to feature maps at strides 4, 8, 16 and 32."""
 
-def build_model(cfg: CfgNode) -> nn.Module:
+
+def build_model(cfg: CfgNode) -> SegmentationModel:
     """Return the model that ``MODEL.META_ARCHITECTURE`` names, in training mode, on the CPU."""
     architecture = META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)
     return architecture(**architecture.from_config(cfg))
@@ -29,3 +33,9 @@ def build_image_encoder(cfg: CfgNode) -> ImageEncoder:
     """Return the image encoder that ``MODEL.IMAGE_ENCODER.NAME`` names."""
     encoder = IMAGE_ENCODERS.get(cfg.MODEL.IMAGE_ENCODER.NAME)
     return encoder(**encoder.from_config(cfg))
+
+
+def build_backbone(cfg: CfgNode) -> Backbone:
+    """Return the backbone that ``MODEL.BACKBONE.NAME`` names, without its weights."""
+    backbone = BACKBONES.get(cfg.MODEL.BACKBONE.NAME)
+    return backbone(**backbone.from_config(cfg))

@@ -13,7 +13,7 @@ def autocast_dtype(
     """Return the type for autocast, None for plain float32.
 
     Args:
-        name: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device computes in
+        name: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the device computes in
             it (a GPU that supports it, a processor with AVX-512 BF16 or AMX), where it is about
             twice as fast; float32 elsewhere, where bfloat16 would be emulated slowly.
         device: where the model runs.
@@ -22,11 +22,11 @@ def autocast_dtype(
     Raises:
         ConfigError: another name.
     """
-    known = {"float32": None, "bfloat16": torch.bfloat16}
+    known = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name == "auto":
         return torch.bfloat16 if _computes_in_bfloat16(device) else None
     if name not in known:
-        raise ConfigError(f"{key}: unknown '{name}'; known: auto, bfloat16, float32")
+        raise ConfigError(f"{key}: unknown '{name}'; known: auto, bfloat16, float16, float32")
     return known[name]
 
 

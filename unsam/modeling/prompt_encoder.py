@@ -168,6 +168,7 @@ class PromptEncoder(nn.Module):
             strides = (self.stride, self.stride // 4)
             for layer, features, stride in zip(self.point_features, maps, strides, strict=True):
                 tokens = tokens + layer(_at_points(features, prompts, stride)) * is_click
+        assert prompts.granularity is not None, "one granularity per prompt"
         granularity = self.granularity(prompts.granularity)
         always = torch.ones((len(labels), 1), dtype=torch.bool, device=labels.device)
         real = torch.cat((always, labels != PADDING), dim=1)

@@ -15,10 +15,10 @@ class Prompts:
     """P prompts, one mask each.
 
     Attributes:
-        points: float ``[P, K, 2]``, x and y in pixels of the resized photo, where pixel i covers
-            [i, i + 1).
+        points: float ``[P, K, 2]``, x and y in pixels of the model's input, where pixel i covers
+            [i, i + 1); a box's corners come before the clicks.
         labels: int64 ``[P, K]``, one of the labels of this module; padding has no effect.
-        granularity: float32 ``[P]`` in [0.1, 1].
+        granularity: float32 ``[P]`` in [0.1, 1]; None leaves it to the model.
         image_of_prompt: int64 ``[P]``, the photo of the batch that each prompt is about.
         mask_logits: float ``[P, h, w]``, the logits of an earlier answer at the decoder's own
             resolution, or None when no prompt has one.
@@ -26,12 +26,12 @@ class Prompts:
 
     points: Tensor
     labels: Tensor
-    granularity: Tensor
+    granularity: Tensor | None
     image_of_prompt: Tensor
     mask_logits: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.granularity)
+        return len(self.image_of_prompt)
 
 
 def spread(x: Tensor, image_of_prompt: Tensor) -> Tensor:

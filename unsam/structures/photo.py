@@ -1,4 +1,4 @@
-"""Reading a photo of any kind as 8-bit RGB."""
+"""Reading a photo of any kind as 8-bit RGB, and resizing it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import stat
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -83,6 +84,21 @@ def read_photo(
         ) from error
     except BROKEN_PHOTO as error:
         raise DataError(f"{path}: corrupt or truncated photo ({_one_line(error)})") from error
+
+
+def scaled_size(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
+    """Return ``(h, w)`` with the longer side `longer_side` and the shape of `size`, at least 1."""
+    scale = longer_side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return ``photo uint8 [H, W, 3]`` as ``uint8 [h, w, 3]`` of ``size (h, w)``.
+
+    Pixel areas are averaged when shrinking and interpolated when growing.
+    """
+    method = cv2.INTER_AREA if size[0] < photo.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(photo, (size[1], size[0]), interpolation=method)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
