@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unsam.data import augmentation
 from unsam.data.augmentation import View
 from unsam.structures import MaskSet
+from unsam.structures.photo import scaled_size
 
 
 def rectangles(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -60,7 +61,7 @@ def test_photo_and_mask_move_together(longer: int, mirrored: bool) -> None:
     dense = np.zeros((1, 60, 80), bool)
     dense[0, 20:40, 24:48] = True
     photo = np.repeat(dense[0, :, :, None], 3, axis=2).astype(np.uint8) * 255
-    view = View(4, 8, 48, 64, augmentation.scaled_size((48, 64), longer), mirrored)
+    view = View(4, 8, 48, 64, scaled_size((48, 64), longer), mirrored)
     seen, _ = augmentation.view_masks(
         MaskSet.from_masks(dense), np.arange(1), view, limit=1, min_area=1
     )
@@ -71,9 +72,9 @@ def test_photo_and_mask_move_together(longer: int, mirrored: bool) -> None:
     assert differing.mean() < 0.02
 
 
-def test_whole_view_at_the_same_size_changes_nothing() -> None:
+def test_the_whole_photo_at_the_same_size_changes_nothing() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    view = augmentation.whole_view((30, 40), 40)
+    view = View(0, 0, 30, 40, (30, 40), mirrored=False)
     np.testing.assert_array_equal(augmentation.view_photo(photo, view), photo)
     assert view.scale == 1.0
 
@@ -82,7 +83,7 @@ def test_small_masks_are_dropped_and_the_search_is_bounded() -> None:
     dense = np.zeros((9, 20, 20), bool)
     dense[:, 0, 0] = True
     dense[3, :10, :10] = dense[8, :10, :10] = True
-    view = augmentation.whole_view((20, 20), 20)
+    view = View(0, 0, 20, 20, (20, 20), mirrored=False)
     masks = MaskSet.from_masks(dense)
     _, kept = augmentation.view_masks(masks, np.arange(9), view, limit=5, min_area=50)
     np.testing.assert_array_equal(kept, [3, 8])

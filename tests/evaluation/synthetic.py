@@ -41,6 +41,8 @@ class ClickableTruth:
     returns carry the number of clicks so far, so that it can check that they come back.
     """
 
+    takes_prompts = True
+
     def __init__(
         self, objects: Sequence[np.ndarray], radii: Sequence[dict[float, Sequence[int]]]
     ) -> None:

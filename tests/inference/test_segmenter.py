@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from tests.modeling.conftest import draw_blobs, tiny_cfg
 from unsam.checkpoint.checkpointer import save_weights
-from unsam.errors import CheckpointError, ConfigError
+from unsam.errors import CheckpointError
 from unsam.inference import Segmenter
-from unsam.modeling import META_ARCHITECTURES
+from unsam.modeling import PromptableModel, SegmentationModel
+from unsam.modeling.automatic_masks import AutomaticMasks
+from unsam.modeling.criterion import MaskCriterion
+from unsam.modeling.interactive import TrainingClicks
 from unsam.structures import MaskSet, RegionTree, read_photo
 
 
@@ -207,14 +212,113 @@ def test_checkpoint_round_trip_and_its_errors(segmenter, photo, tmp_path):
         Segmenter.from_checkpoint(tmp_path / "missing.pth")
 
 
-def test_a_model_without_prompts_is_refused(monkeypatch):
-    class Other(torch.nn.Module):
-        @classmethod
-        def from_config(cls, cfg):
-            return {}
+class WholePhotos(SegmentationModel):
+    """A model that takes no prompts: one mask, the whole photo."""
 
-    monkeypatch.setitem(META_ARCHITECTURES._obj_map, "Other", Other)
-    cfg = tiny_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "Other"
-    with pytest.raises(ConfigError, match="takes no prompts"):
-        Segmenter.from_config(cfg)
+    def __init__(self):
+        super().__init__(pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
+
+    def resized_size(self, photo_size):
+        return photo_size
+
+    def padded_size(self, sizes):
+        return sizes[0]
+
+    def prepare(self, photo):
+        return torch.from_numpy(photo).permute(2, 0, 1)
+
+    def encode(self, images):
+        return images
+
+    def segment(self, features, frame, granularities=None):
+        return MaskSet.from_masks(np.ones((1, *frame.photo_size), bool))
+
+
+def test_a_model_without_prompts_segments_whole_photos(photo):
+    segmenter = Segmenter(WholePhotos(), "cpu")
+    assert len(segmenter.generate(photo)) == 1
+    segmenter.set_image(photo)
+    assert not segmenter.takes_prompts
+    for ask in (
+        lambda: segmenter.predict(points=[[1, 1]]),
+        lambda: segmenter.predict_batch([[[1, 1]]], [[1]]),
+    ):
+        with pytest.raises(ValueError, match="WholePhotos segments whole photos and takes no"):
+            ask()
+
+
+class ThreeSquares(WholePhotos, PromptableModel):
+    """A model without granularity: three squares around the click, the middle one best."""
+
+    mask_stride = 1
+    is_granular = False
+    takes_masks = False
+    max_points = 2
+    segment = PromptableModel.segment
+
+    def __init__(self, cfg):
+        PromptableModel.__init__(
+            self,
+            automatic=AutomaticMasks(**AutomaticMasks.from_config(cfg)),
+            criterion=MaskCriterion(),
+            clicks=TrainingClicks(),
+            pixel_mean=(0, 0, 0),
+            pixel_std=(1, 1, 1),
+        )
+
+    def decode_all(self, features, prompts):
+        h, w = features[0].shape[-2:]
+        y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+        px, py = prompts.points[:, 0].unbind(1)
+        far = torch.maximum((x - px[:, None, None]).abs(), (y - py[:, None, None]).abs())
+        sides = torch.tensor([3.0, 9.0, 6.0])
+        logits = sides[:, None, None] - far[:, None]
+        return logits, torch.tensor([[0.5, 0.9, 0.7]]).expand(len(logits), -1)
+
+
+@pytest.fixture
+def squares() -> Segmenter:
+    return Segmenter(ThreeSquares(tiny_cfg()), "cpu")
+
+
+def test_a_model_without_granularity_gives_all_its_answers_or_the_nearest(squares, photo):
+    squares.set_image(photo)
+    answers = squares.predict(points=[[50, 30]])
+    assert answers.masks.sum((1, 2)).tolist() == [5**2, 17**2, 11**2]
+    np.testing.assert_allclose(answers.granularity.argsort(), [0, 2, 1])
+    assert answers.granularity.min() == np.float32(0.1)
+    assert answers.granularity.max() == 1
+    best = squares.predict(points=[[50, 30]], multimask=False)
+    np.testing.assert_array_equal(best.masks[0], answers.masks[1])
+    asked = squares.predict(points=[[50, 30]], granularity=[0.1, 0.5, 1.0])
+    np.testing.assert_array_equal(asked.masks, answers.masks[[0, 2, 1]])
+    masks, _, _ = squares.predict_batch([[[50, 30]]] * 2, [[1]] * 2, granularity=[0.1, 1.0])
+    np.testing.assert_array_equal(masks.numpy(), answers.masks[[0, 1]])
+
+
+def test_whole_photos_without_granularity_keep_every_answer(squares, photo):
+    squares.model.automatic = dataclasses.replace(
+        squares.model.automatic, granularities=(), nms_threshold=1.0
+    )
+    masks = squares.generate(photo)
+    assert len(masks) == 3 * 16
+    assert set(np.unique(masks.score)) == set(np.float32([0.5, 0.7, 0.9]))
+    assert masks.granularity.min() == np.float32(0.1)
+
+
+def test_prompts_beyond_what_a_model_takes_are_one_line(squares, photo):
+    squares.set_image(photo)
+    with pytest.raises(ValueError, match="at most 2 point"):
+        squares.predict(points=[[1, 1], [2, 2], [3, 3]])
+    with pytest.raises(ValueError, match="no masks"):
+        squares.predict(points=[[1, 1]], mask=np.zeros((60, 100)))
+
+
+def test_a_model_of_granularity_alone_answers_at_one_when_not_asked(segmenter, photo):
+    segmenter.set_image(photo)
+    plain = segmenter.predict(points=[[20, 30]])
+    np.testing.assert_array_equal(plain.granularity, [1.0])
+    whole = segmenter.predict(points=[[20, 30]], granularity=1.0)
+    np.testing.assert_array_equal(plain.logits, whole.logits)
+    with pytest.raises(ValueError, match="one answer per granularity"):
+        segmenter.model.decode_all(None, None)

@@ -78,8 +78,8 @@ def _input() -> CfgNode:
 
 def _model() -> CfgNode:
     node = CfgNode()
-    # GranularSam (ours, small), Sam, Sam2 (with or without granularity), Mask2Former (whole photos),
-    # SemanticSam (six masks per click).
+    # GranularSam (ours, small); Sam and Sam2, with or without granularity; Mask2Former (whole
+    # photos, no prompts); SemanticSam (six masks per click).
     node.META_ARCHITECTURE = "GranularSam"
     # A checkpoint to start from; "" is a random initialisation.
     node.WEIGHTS = ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import importlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fvcore.common.registry import Registry as _FvcoreRegistry
@@ -24,7 +25,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Registry(_FvcoreRegistry):
-    """fvcore's registry; an unknown name is a `ConfigError` that names the nearest known one."""
+    """fvcore's registry; an unknown name is a `ConfigError` that names the nearest known one.
+
+    Args:
+        name: of the registry, for errors.
+        modules: name to the module that registers it, imported when the name is first asked for:
+            a program that does not use it does not pay for the libraries it needs.
+    """
+
+    def __init__(self, name: str, modules: Mapping[str, str] | None = None) -> None:
+        super().__init__(name)
+        self._modules = dict(modules or {})
 
     def get(self, name: str) -> Any:
         """Return the object registered as `name`.
@@ -32,7 +43,9 @@ class Registry(_FvcoreRegistry):
         Raises:
             ConfigError: no object of that name is registered.
         """
-        known = [key for key, _ in self]
+        known = {key for key, _ in self} | self._modules.keys()
         if name not in known:
             raise ConfigError(f"{self._name}: unknown name '{name}'; {nearest(name, known)}")
+        if name not in self and name in self._modules:
+            importlib.import_module(self._modules[name])
         return super().get(name)

@@ -53,11 +53,6 @@ class View:
         return columns[::-1].copy() if self.mirrored else columns
 
 
-def whole_view(size: tuple[int, int], longer_side: int) -> View:
-    """Return the view of a whole photo of ``(H, W)`` with its longer side scaled."""
-    return View(0, 0, size[0], size[1], scaled_size(size, longer_side), mirrored=False)
-
-
 def draw_view(
     generator: np.random.Generator,
     size: tuple[int, int],

@@ -104,7 +104,7 @@ def evaluate_dataset(
     """
     for name, evaluator in evaluators.items():
         evaluator.reset()
-        if evaluator.drives_segmenter and not isinstance(segmenter, PromptSegmenter):
+        if evaluator.drives_segmenter and not _takes_prompts(segmenter):
             raise ConfigError(
                 f"{name} clicks on objects, but {type(segmenter).__name__} gives whole-image "
                 "masks only; set EVALUATION.EVALUATORS to AverageRecallEvaluator"
@@ -120,6 +120,10 @@ def evaluate_dataset(
         error = problem
     raise_on_every_rank(error)
     return {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
+
+
+def _takes_prompts(segmenter: Any) -> bool:
+    return isinstance(segmenter, PromptSegmenter) and segmenter.takes_prompts
 
 
 def _evaluate_photo(

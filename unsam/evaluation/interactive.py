@@ -29,7 +29,13 @@ TEN_GRANULARITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @runtime_checkable
 class PromptSegmenter(Protocol):
-    """What the interactive evaluator asks of a segmenter."""
+    """What the interactive evaluator asks of a segmenter.
+
+    Attributes:
+        takes_prompts: whether the model behind it does.
+    """
+
+    takes_prompts: bool
 
     def set_image(self, image: np.ndarray) -> Any:
         """Encode one photo, ``uint8 [H, W, 3]``, for the calls that follow."""

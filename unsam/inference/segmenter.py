@@ -245,6 +245,11 @@ class Segmenter:
         """
         return RegionTree.from_masks(self.generate(image))
 
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether the model answers points, boxes and masks, or segments whole photos alone."""
+        return isinstance(self.model, PromptableModel)
+
     def _current(self) -> _Photo:
         if self._photo is None:
             raise ValueError("no image is set; call set_image(image) first")

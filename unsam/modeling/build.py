@@ -13,13 +13,24 @@ if TYPE_CHECKING:
     from unsam.modeling.image_encoder import ImageEncoder
     from unsam.modeling.segmentation_model import SegmentationModel
 
-META_ARCHITECTURES = Registry("META_ARCHITECTURES")
+META_ARCHITECTURES = Registry(
+    "META_ARCHITECTURES",
+    {
+        "Sam": "unsam.modeling.sam",
+        "Sam2": "unsam.modeling.sam2",
+        "Mask2Former": "unsam.modeling.mask2former",
+        "SemanticSam": "unsam.modeling.semantic_sam",
+    },
+)
 """Whole models: photos and prompts in, losses or masks out."""
 
 IMAGE_ENCODERS = Registry("IMAGE_ENCODERS")
 """Photo ``[B, 3, H, W]`` to one embedding and its high-resolution features."""
 
-BACKBONES = Registry("BACKBONES")
+BACKBONES = Registry(
+    "BACKBONES",
+    dict.fromkeys(("ResNet50", "SwinTransformer", "SamVit"), "unsam.modeling.backbone"),
+)
 """Photo ``[B, 3, H, W]`` to feature maps at strides 4, 8, 16 and 32."""
 
 

@@ -13,9 +13,9 @@ def autocast_dtype(
     """Return the type for autocast, None for plain float32.
 
     Args:
-        name: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the device computes in
-            it (a GPU that supports it, a processor with AVX-512 BF16 or AMX), where it is about
-            twice as fast; float32 elsewhere, where bfloat16 would be emulated slowly.
+        name: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the device
+            computes in it (a GPU that supports it, a processor with AVX-512 BF16 or AMX), where it
+            is about twice as fast; float32 elsewhere, where bfloat16 would be emulated slowly.
         device: where the model runs.
         key: the key of the config that `name` is from, for the error.
 
