@@ -2,9 +2,11 @@
 
 from benchmarks.conquer import benchmark_conquer
 from benchmarks.crf import benchmark_crf
+from benchmarks.deformable_attention import benchmark_deformable_attention
 from benchmarks.instance import benchmark_instance
 from benchmarks.maskcut import benchmark_maskcut
 from benchmarks.masks import benchmark_masks
+from benchmarks.models import benchmark_models
 from benchmarks.pseudo_masks import benchmark_pseudo_masks
 from benchmarks.stages import benchmark_stages
 from benchmarks.throughput import benchmark_throughput
@@ -12,9 +14,11 @@ from benchmarks.throughput import benchmark_throughput
 BENCHMARKS = {
     "conquer": benchmark_conquer,
     "crf": benchmark_crf,
+    "deformable_attention": benchmark_deformable_attention,
     "instance": benchmark_instance,
     "maskcut": benchmark_maskcut,
     "masks": benchmark_masks,
+    "models": benchmark_models,
     "pseudo_masks": benchmark_pseudo_masks,
     "stages": benchmark_stages,
     "throughput": benchmark_throughput,
