@@ -12,8 +12,6 @@ from unsam.errors import CheckpointError
 from unsam.inference import Segmenter
 from unsam.modeling import PromptableModel, SegmentationModel
 from unsam.modeling.automatic_masks import AutomaticMasks
-from unsam.modeling.criterion import MaskCriterion
-from unsam.modeling.interactive import TrainingClicks
 from unsam.structures import MaskSet, RegionTree, read_photo
 
 
@@ -201,7 +199,7 @@ def test_checkpoint_round_trip_and_its_errors(segmenter, photo, tmp_path):
     cfg = tiny_cfg()
     path = tmp_path / "model.safetensors"
     save_weights(segmenter.model, path, cfg.dump())
-    loaded = Segmenter.from_checkpoint(path)
+    loaded = Segmenter.from_pretrained(path)
     assert loaded.generate(photo) == segmenter.generate(photo)
     cfg.MODEL.WEIGHTS = str(path)
     assert Segmenter.from_config(cfg).generate(photo) == segmenter.generate(photo)
@@ -209,7 +207,35 @@ def test_checkpoint_round_trip_and_its_errors(segmenter, photo, tmp_path):
     with pytest.raises(CheckpointError):
         Segmenter.from_config(cfg)
     with pytest.raises(CheckpointError):
-        Segmenter.from_checkpoint(tmp_path / "missing.pth")
+        Segmenter.from_pretrained(tmp_path / "missing.pth")
+
+
+def test_a_saved_folder_is_loaded_again(segmenter, photo, tmp_path):
+    with pytest.raises(ValueError, match="pass Segmenter"):
+        Segmenter(segmenter.model, "cpu").save_pretrained(tmp_path / "model")
+    folder = segmenter.save_pretrained(tmp_path / "model", {"AR@1000": 0.128})
+    assert "0.128" in (folder / "README.md").read_text()
+    loaded = Segmenter.from_pretrained(folder, overrides=["INFERENCE.MAX_MASKS", "3"])
+    assert len(loaded.generate(photo)) <= 3
+    loaded.set_image(photo)
+    segmenter.set_image(photo)
+    np.testing.assert_array_equal(
+        loaded.predict(points=[[5, 5]]).logits, segmenter.predict(points=[[5, 5]]).logits
+    )
+    with pytest.raises(CheckpointError):
+        segmenter.save_pretrained(folder)
+
+
+def test_half_precision_is_near_and_a_wrong_one_refused(segmenter, photo):
+    half = Segmenter(segmenter.model, "cpu", precision="bfloat16")
+    logits = []
+    for each in (segmenter, half):
+        each.set_image(photo)
+        logits.append(each.predict(points=[[20, 30]]).logits)
+    scale = np.abs(logits[0]).max()
+    assert 0 < np.abs(logits[0] - logits[1]).max() < 0.05 * scale
+    with pytest.raises(ValueError, match="precision: unknown 'half'"):
+        Segmenter(segmenter.model, "cpu", precision="half")
 
 
 class WholePhotos(SegmentationModel):
@@ -260,8 +286,6 @@ class ThreeSquares(WholePhotos, PromptableModel):
         PromptableModel.__init__(
             self,
             automatic=AutomaticMasks(**AutomaticMasks.from_config(cfg)),
-            criterion=MaskCriterion(),
-            clicks=TrainingClicks(),
             pixel_mean=(0, 0, 0),
             pixel_std=(1, 1, 1),
         )

@@ -13,6 +13,7 @@ CPU = torch.device("cpu")
 
 def test_names() -> None:
     assert autocast_dtype("bfloat16", CPU) is torch.bfloat16
+    assert autocast_dtype("float16", CPU) is torch.float16
     assert autocast_dtype("float32", CPU) is None
     with pytest.raises(ConfigError, match="known: auto"):
         autocast_dtype("half", CPU)

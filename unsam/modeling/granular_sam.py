@@ -12,19 +12,19 @@ from torch import Tensor
 
 from unsam.modeling.automatic_masks import AutomaticMasks
 from unsam.modeling.build import META_ARCHITECTURES, build_image_encoder
+from unsam.modeling.click_trained import ClickTrainedModel
 from unsam.modeling.criterion import MaskCriterion
 from unsam.modeling.image_encoder import EncodedImages, ImageEncoder
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.mask_decoder import MaskDecoder
 from unsam.modeling.prompt_encoder import PromptEncoder
-from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
 from unsam.modeling.segmentation_model import padded_pixels
 from unsam.structures.photo import resize_photo, scaled_size
 
 
 @META_ARCHITECTURES.register()
-class GranularSam(PromptableModel):
+class GranularSam(ClickTrainedModel):
     """Image encoder, prompt encoder and mask decoder, with interactive training.
 
     Args:

@@ -47,8 +47,8 @@ class Mlp(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot product attention of ``[B, heads, N, d]`` tensors; returns the shape of `q`.
 
-    On the CPU never in less than float32, even under autocast: torch's bfloat16 kernel is several times slower
-    there in the backward pass, and the attentions of this model are a small part of its work.
+    On the CPU never in less than float32, even under autocast: torch's bfloat16 kernel is several
+    times slower there in the backward pass, and these attentions are little of a model's work.
 
     Args:
         q: queries.

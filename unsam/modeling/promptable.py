@@ -1,39 +1,20 @@
-"""Models that answer prompts: what they promise, and how they are trained by simulated clicks."""
+"""What every model that answers prompts promises."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unsam.modeling.automatic_masks import AutomaticMasks, crop_to_input, upsample
-from unsam.modeling.criterion import MaskCriterion, mask_iou, mean_mask_count
-from unsam.modeling.interactive import (
-    TrainingClicks,
-    choose_masks,
-    correction_clicks,
-    first_prompts,
-)
 from unsam.modeling.levels import granularity_of_answers
 from unsam.modeling.prompts import Prompts
 from unsam.modeling.segmentation_model import InputFrame, SegmentationModel
 from unsam.structures import MaskSet
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """The chosen masks of a batch, P in all, at full and at the decoder's resolution."""
-
-    masks: Tensor
-    cells: Tensor
-    inside: Tensor
-    granularity: Tensor
-    image_of_mask: Tensor
 
 
 class PromptableModel(SegmentationModel):
@@ -45,8 +26,6 @@ class PromptableModel(SegmentationModel):
 
     Args:
         automatic: how whole photos are segmented.
-        criterion: the losses of training by clicks.
-        clicks: the simulated user of training.
         pixel_mean: RGB mean, 0 to 255.
         pixel_std: RGB standard deviation, 0 to 255.
 
@@ -68,15 +47,11 @@ class PromptableModel(SegmentationModel):
         self,
         *,
         automatic: AutomaticMasks,
-        criterion: MaskCriterion,
-        clicks: TrainingClicks,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
         super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.automatic = automatic
-        self.criterion = criterion
-        self.clicks = clicks
 
     def place(self, points: np.ndarray, is_corner: np.ndarray, frame: InputFrame) -> np.ndarray:
         """Bring points from the photo into the input.
@@ -141,82 +116,3 @@ class PromptableModel(SegmentationModel):
     ) -> MaskSet:
         """Segment one encoded photo by a grid of clicks, see `AutomaticMasks`."""
         return self.automatic(self, features, frame, granularities)
-
-    def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Train by clicks: a first prompt, then corrections where the answer is wrong.
-
-        Returns:
-            Scalars: ``loss_focal``, ``loss_dice``, ``loss_quality`` (weighted, means over the
-            rounds of clicks), and without gradient ``iou_first`` and ``iou_last``, the mean IoU
-            after the first and after the last prompt.
-        """
-        images = self.encode([sample["image"] for sample in batch])
-        # Zero, but a function of every parameter: a batch without masks, or a recipe without
-        # mask prompts, still gives all processes the same gradients to exchange.
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        anchor = 0.0 * torch.stack([parameter.sum() for parameter in trained]).sum()
-        targets = self._choose_targets(batch)
-        num_masks = mean_mask_count(len(targets.granularity), anchor.device)
-        losses = dict.fromkeys(("loss_focal", "loss_dice", "loss_quality"), anchor)
-        if len(targets.granularity) == 0:
-            return losses | {"iou_first": anchor.detach(), "iou_last": anchor.detach()}
-        ious = []
-        points, labels = first_prompts(
-            targets.masks,
-            targets.cells,
-            self.mask_stride,
-            self.clicks.centre_probability,
-            self.clicks.box_probability,
-        )
-        logits: Tensor | None = None
-        for _ in range(self.clicks.rounds):
-            if logits is not None:
-                point, label = correction_clicks(
-                    logits, targets.cells, targets.inside, self.mask_stride
-                )
-                points, labels = torch.cat((points, point), 1), torch.cat((labels, label), 1)
-            prompts = Prompts(points, labels, targets.granularity, targets.image_of_mask, logits)
-            answer, quality = self.decode(images, prompts)
-            terms = self.criterion(answer, quality, targets.cells, targets.inside, num_masks)
-            losses = {name: losses[name] + terms[name] / self.clicks.rounds for name in losses}
-            logits = answer.detach()
-            ious.append(_mean_iou(logits, targets))
-        return losses | {"iou_first": ious[0], "iou_last": ious[-1]}
-
-    def _choose_targets(self, batch: Sequence[dict[str, Any]]) -> _Targets:
-        """Choose the masks of this iteration and bring them to the padded size of the batch."""
-        device = self.device
-        height, width = self.padded_size([tuple(sample["image"].shape[-2:]) for sample in batch])
-        stride = self.mask_stride
-        masks, granularity, owners, inside = [], [], [], []
-        for index, sample in enumerate(batch):
-            usable = sample["masks"].flatten(1).any(1).nonzero()[:, 0]
-            chosen = usable[
-                choose_masks(
-                    sample["granularity"][usable],
-                    self.clicks.masks_per_image,
-                    self.clicks.mask_sampling,
-                ).to(usable.device)
-            ]
-            h, w = sample["image"].shape[-2:]
-            masks.append(F.pad(sample["masks"][chosen], (0, width - w, 0, height - h)))
-            granularity.append(sample["granularity"][chosen])
-            owners.append(torch.full((len(chosen),), index))
-            valid = torch.zeros((height // stride, width // stride), dtype=torch.bool)
-            valid[: -(-h // stride), : -(-w // stride)] = True
-            inside.append(valid.expand(len(chosen), -1, -1))
-        full = torch.cat(masks).to(device)
-        cells = F.avg_pool2d(full[:, None].to(torch.float32), stride)[:, 0]
-        return _Targets(
-            masks=full,
-            cells=cells,
-            inside=torch.cat(inside).to(device),
-            granularity=torch.cat(granularity).to(device, torch.float32),
-            image_of_mask=torch.cat(owners).to(device),
-        )
-
-
-def _mean_iou(logits: Tensor, targets: _Targets) -> Tensor:
-    """Return the mean IoU of predicted with true masks, a scalar without gradient."""
-    predicted, truth = (logits > 0).flatten(1), (targets.cells > 0.5).flatten(1)
-    return mask_iou(predicted, truth, targets.inside.flatten(1)).mean()

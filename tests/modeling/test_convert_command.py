@@ -1,0 +1,160 @@
+"""``unsam convert-checkpoint``: each form into each other, and one line for every mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import Sam2VideoModel
+
+from unsam.checkpoint.conversion import to_published
+from unsam.checkpoint.foreign_weights import read_weights_file
+from unsam.checkpoint.hub import save_pretrained
+from unsam.checkpoint.layouts.sam2 import SAM2
+from unsam.cli import main
+from unsam.config import load_config
+from unsam.modeling import build_model
+from unsam.modeling.pretrained import load_pretrained
+from unsam.modeling.transformers_config import transformers_config
+
+SMALL = ["INPUT.IMAGE_SIZE", "64"]
+OPTS = ["--opts", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Tensors as the authors of SAM 2 name them, and a file of them."""
+    torch.manual_seed(0)
+    model = build_model(load_config("sam2/sam2.1_hiera_tiny.yaml", SMALL))
+    tensors = to_published(model.state_dict(), SAM2, "Sam2")
+    path = tmp_path_factory.mktemp("published") / "sam2.1_hiera_tiny.pt"
+    torch.save({"model": tensors}, path)
+    return tensors, path
+
+
+@pytest.fixture(scope="module")
+def native(published, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("native") / "model"
+    assert main(["convert-checkpoint", str(published[1]), str(folder), *OPTS]) == 0
+    return folder
+
+
+def mistake(capsys, *words):
+    assert main(["convert-checkpoint", *map(str, words)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_published_to_native_and_back_is_bit_equal(published, native, tmp_path, capsys):
+    tensors, _ = published
+    assert sorted(path.name for path in native.iterdir()) == [
+        "README.md",
+        "config.yaml",
+        "model.safetensors",
+    ]
+    target = tmp_path / "back.pt"
+    assert main(["convert-checkpoint", str(native), str(target), "--to", "published"]) == 0
+    assert f"{target}: {len(tensors)} tensors, published" in capsys.readouterr().out
+    assert list(torch.load(target, weights_only=True)) == ["model"]
+    back = read_weights_file(target).tensors
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_the_table_is_printed(published, tmp_path, capsys):
+    target = tmp_path / "model.safetensors"
+    assert main(["convert-checkpoint", str(published[1]), str(target), *OPTS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "SAM 2 (sam2), made with sam2/sam2.1_hiera_tiny.yaml"
+    assert lines[1].split() == ["matched", str(len(published[0]))]
+    assert any(line.endswith("no_mem_embed -> network.no_memory_embedding") for line in lines)
+    assert load_pretrained(target)[1].MODEL.SAM2.SIZE == "tiny"
+
+
+def test_transformers_loads_what_is_written_for_it(native, tmp_path):
+    target = tmp_path / "hub"
+    words = [str(native), str(target), "--to", "huggingface"]
+    assert main(["convert-checkpoint", *words]) == 0
+    theirs, info = Sam2VideoModel.from_pretrained(target, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    ours = load_pretrained(native)[0].network
+    assert all(torch.equal(ours.state_dict()[k], v) for k, v in theirs.state_dict().items())
+    again = load_pretrained(target, overrides=SMALL)[0].network
+    assert all(torch.equal(again.state_dict()[k], v) for k, v in theirs.state_dict().items())
+
+
+def test_sam_has_the_shape_of_transformers_model():
+    config = transformers_config(load_config("sam/sam_vit_b.yaml"))
+    assert (config.vision_config.hidden_size, config.vision_config.num_hidden_layers) == (768, 12)
+    assert config.prompt_encoder_config.image_embedding_size == 64
+
+
+def test_nothing_is_overwritten(published, tmp_path, capsys):
+    target = tmp_path / "there.safetensors"
+    target.write_text("mine")
+    assert "is there already" in mistake(capsys, published[1], target)
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "text"),
+    [
+        ("published", "folder", "torch files"),
+        ("native", "model.pth", "a folder or a .safetensors"),
+        ("huggingface", "model.safetensors", "writes a folder"),
+    ],
+)
+def test_a_place_of_the_wrong_kind(published, tmp_path, capsys, form, name, text):
+    assert text in mistake(capsys, published[1], tmp_path / name, "--to", form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_forms_that_cannot_hold_a_model(tmp_path, capsys):
+    cfg = load_config("quickstart/tiny.yaml", ["MODEL.EMBED_DIM", "32"])
+    folder = save_pretrained(build_model(cfg), cfg, tmp_path / "own")
+    for form, name in (("published", "a.pt"), ("huggingface", "a")):
+        assert "form of GranularSam" in mistake(capsys, folder, tmp_path / name, "--to", form)
+
+
+def test_granularity_is_not_for_transformers(native, tmp_path, capsys):
+    words = (
+        "--allow-partial",
+        "--to",
+        "huggingface",
+        "--opts",
+        "MODEL.GRANULARITY.ENABLED",
+        "True",
+    )
+    line = mistake(capsys, native, tmp_path / "hub", *words)
+    assert "cannot hold this model" in line
+    assert "lora_a" in line
+
+
+def test_a_partial_file_is_refused_unless_allowed(published, tmp_path, capsys):
+    tensors = dict(published[0])
+    del tensors["no_mem_embed"]
+    torch.save({"model": tensors}, tmp_path / "part.pt")
+    target = tmp_path / "model"
+    assert "1 missing (no_mem_embed)" in mistake(capsys, tmp_path / "part.pt", target, *OPTS)
+    assert not target.exists()
+    words = [str(tmp_path / "part.pt"), str(target), "--allow-partial", *OPTS]
+    assert main(["convert-checkpoint", *words]) == 0
+    assert "missing:\n  no_mem_embed" in capsys.readouterr().out
+
+
+def test_another_config_is_named(published, tmp_path, capsys):
+    other = ("--config-file", "sam2/sam2.1_hiera_small.yaml", *OPTS)
+    line = mistake(capsys, published[1], tmp_path / "model", *other)
+    assert "made with sam2/sam2.1_hiera_tiny.yaml" in line
+
+
+def test_the_script_is_the_same_command(repository, tmp_path):
+    script = repository / "tools" / "convert_checkpoint.py"
+    words = [sys.executable, str(script), "nowhere.pth", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 1
+    assert done.stderr.startswith("unsam: error: nowhere.pth")

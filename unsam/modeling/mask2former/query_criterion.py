@@ -1,0 +1,228 @@
+"""Matching of queries to masks, and the losses of Mask2Former."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unsam.modeling.criterion import mask_iou
+from unsam.modeling.mask2former.query_decoder import QueryPredictions
+from unsam.modeling.point_losses import (
+    hungarian,
+    pairwise_mask_cost,
+    point_bce,
+    point_dice,
+    sample_points,
+    uncertain_points,
+)
+
+_MASK, _NOTHING = 0, 1
+_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Pairs of a query and a mask over all photos of a batch, P in all.
+
+    Attributes:
+        logits: ``[P, h, w]`` of the query.
+        targets: bool ``[P, H, W]`` of the mask.
+    """
+
+    logits: Tensor
+    targets: Tensor
+
+
+class QueryCriterion(nn.Module):
+    """Each mask is one query's to find, the other queries are to say "nothing".
+
+    Every output of the decoder is matched and scored by itself (Mask2Former, Cheng et al. 2022,
+    sections 3.2 and 3.3; matching after Carion et al. 2020). Masks are compared at points; the
+    logits there are products of the queries with the mask features at the points, so that full
+    masks exist only for the matched queries.
+
+    Args:
+        class_weight: weight of the cross entropy of mask or nothing.
+        mask_weight: weight of the binary cross entropy of the masks.
+        dice_weight: weight of the dice loss of the masks.
+        no_object_weight: weight of queries without a mask in the class loss.
+        num_points: points per mask, in matching and in the losses.
+        oversample: candidates per point of the losses, see `uncertain_points`.
+        importance: share of uncertain points.
+        drop_iou: matched masks of no larger IoU at their points cost nothing, so that a model
+            that finds what the pseudo masks have missed is not punished for it (DropLoss, CutLER,
+            Wang et al. 2023); below 0 none is dropped.
+
+    Raises:
+        ValueError: no points, fewer candidates than points, or a share outside [0, 1].
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        *,
+        class_weight: float = 2.0,
+        mask_weight: float = 5.0,
+        dice_weight: float = 5.0,
+        no_object_weight: float = 0.1,
+        num_points: int = 12544,
+        oversample: float = 3.0,
+        importance: float = 0.75,
+        drop_iou: float = -1.0,
+    ) -> None:
+        super().__init__()
+        if num_points < 1 or oversample < 1 or not 0 <= importance <= 1:
+            raise ValueError(
+                "CRITERION.QUERIES needs NUM_POINTS and OVERSAMPLE of at least 1 and IMPORTANCE in "
+                f"[0, 1], got {num_points}, {oversample} and {importance}"
+            )
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.num_points = num_points
+        self.oversample = oversample
+        self.importance = importance
+        self.drop_iou = drop_iou
+        self.register_buffer("class_weights", torch.tensor((1.0, no_object_weight)), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate ``CRITERION.QUERIES`` into the constructor's arguments."""
+        node = cfg.CRITERION.QUERIES
+        return {
+            "class_weight": node.CLASS_WEIGHT,
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "no_object_weight": node.NO_OBJECT_WEIGHT,
+            "num_points": node.NUM_POINTS,
+            "oversample": node.OVERSAMPLE,
+            "importance": node.IMPORTANCE,
+            "drop_iou": node.DROP_IOU,
+        }
+
+    def forward(
+        self,
+        outputs: Sequence[QueryPredictions],
+        mask_features: Tensor,
+        targets: Sequence[Tensor],
+        num_masks: float,
+    ) -> dict[str, Tensor]:
+        """Return the losses, weighted and summed over the outputs, as scalars.
+
+        Args:
+            outputs: of the decoder for B photos, the final one last.
+            mask_features: ``[B, C, h, w]``, at a quarter of the input.
+            targets: for each photo bool ``[M, H, W]``, in the size of the padded input.
+            num_masks: what the sums over masks are divided by, see `mean_mask_count`.
+
+        Returns:
+            ``loss_class``, ``loss_mask``, ``loss_dice``, and ``iou_matched`` without gradient: the
+            mean IoU of the final masks with those that they are matched to.
+        """
+        losses: dict[str, Tensor] = {}
+        with torch.autocast(mask_features.device.type, enabled=False):
+            # Half the range of bfloat16 would not tell neighbouring costs apart.
+            precise = torch.promote_types(mask_features.dtype, torch.float32)
+            mask_features = mask_features.to(precise)
+            for output in outputs:
+                exact = QueryPredictions(
+                    output.class_logits.to(precise), output.mask_embeddings.to(precise)
+                )
+                pairs = [
+                    self._match(exact, mask_features, index, masks)
+                    for index, masks in enumerate(targets)
+                ]
+                matches = _gather(exact, mask_features, targets, pairs)
+                for name, value in self._output_losses(exact, matches, pairs, num_masks).items():
+                    losses[name] = losses.get(name, 0) + value
+            losses["iou_matched"] = _mean_iou(matches)
+        return losses
+
+    @torch.no_grad()
+    def _match(
+        self, output: QueryPredictions, mask_features: Tensor, index: int, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the queries of photo `index` and the masks ``[M, H, W]`` they are to find."""
+        if len(targets) == 0:
+            nothing = torch.zeros(0, dtype=torch.int64, device=mask_features.device)
+            return nothing, nothing
+        points = torch.rand(
+            1, self.num_points, 2, device=mask_features.device, dtype=mask_features.dtype
+        )
+        features = sample_points(mask_features[index : index + 1], points)[0]
+        wanted = sample_points(targets[:, None], points.expand(len(targets), -1, -1))
+        probability = output.class_logits[index].softmax(-1)[:, _MASK]
+        cost = pairwise_mask_cost(
+            output.mask_embeddings[index] @ features, wanted, self.mask_weight, self.dice_weight
+        )
+        return hungarian(cost - self.class_weight * probability[:, None])
+
+    def _output_losses(
+        self,
+        output: QueryPredictions,
+        matches: _Matches,
+        pairs: Sequence[tuple[Tensor, Tensor]],
+        num_masks: float,
+    ) -> dict[str, Tensor]:
+        classes = torch.full(
+            output.class_logits.shape[:2], _NOTHING, device=output.class_logits.device
+        )
+        for row, (queries, _) in zip(classes, pairs, strict=True):
+            row[queries] = _MASK
+        entropy = F.cross_entropy(
+            output.class_logits.flatten(0, 1),
+            classes.flatten(),
+            self.class_weights.to(output.class_logits.dtype),
+        )
+        points = uncertain_points(
+            matches.logits.detach(), self.num_points, self.oversample, self.importance
+        )
+        logits = sample_points(matches.logits[:, None], points)
+        wanted = sample_points(matches.targets[:, None], points)
+        if self.drop_iou >= 0:
+            kept = _soft_iou(logits.detach(), wanted) > self.drop_iou
+            logits, wanted = logits[kept], wanted[kept]
+        return {
+            "loss_class": self.class_weight * entropy,
+            "loss_mask": self.mask_weight * point_bce(logits, wanted, num_masks),
+            "loss_dice": self.dice_weight * point_dice(logits, wanted, num_masks),
+        }
+
+
+def _gather(
+    output: QueryPredictions,
+    mask_features: Tensor,
+    targets: Sequence[Tensor],
+    pairs: Sequence[tuple[Tensor, Tensor]],
+) -> _Matches:
+    logits = [
+        torch.einsum("pc,chw->phw", output.mask_embeddings[index, queries], mask_features[index])
+        for index, (queries, _) in enumerate(pairs)
+    ]
+    masks = [some[chosen] for some, (_, chosen) in zip(targets, pairs, strict=True)]
+    return _Matches(torch.cat(logits), torch.cat(masks))
+
+
+def _soft_iou(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the IoU of probabilities and targets, both ``[P, K]``; shape ``[P]``."""
+    probability = logits.sigmoid()
+    common = (probability * targets).sum(1)
+    union = probability.sum(1) + targets.sum(1) - common
+    return common / union.clamp_min(1e-6)
+
+
+@torch.no_grad()
+def _mean_iou(matches: _Matches) -> Tensor:
+    """Return the mean IoU at the cells' centres; 0 without a match."""
+    half = _STRIDE // 2
+    wanted = matches.targets[:, half::_STRIDE, half::_STRIDE].flatten(1)
+    found = matches.logits.flatten(1) > 0
+    iou = mask_iou(found, wanted, torch.ones_like(wanted))
+    return iou.sum() / max(len(iou), 1)

@@ -1,0 +1,154 @@
+"""Mask losses and matching costs at points instead of at all pixels (PointRend, Mask2Former).
+
+Points are ``[..., 2]`` x, y as shares of the map's width and height, so the same points fit the
+mask logits at a quarter of the input and the target masks at the input's own size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+_WORST_COST = 1e6
+
+
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Read maps at points, bilinearly; zero outside.
+
+    Args:
+        maps: ``[N, 1, h, w]`` or ``[N, C, h, w]``, a float type or bool. Bool maps are read at
+            the four pixels around each point, without a float copy of the whole map.
+        points: ``[N, K, 2]`` in [0, 1].
+
+    Returns:
+        ``[N, K]`` of one channel, ``[N, C, K]`` of several, in the type of the maps (float32 of
+        bool maps).
+    """
+    if maps.dtype == torch.bool:
+        sampled = _sample_bool(maps, points)
+    else:
+        grid = (2 * points - 1)[:, :, None].to(maps.dtype)
+        sampled = F.grid_sample(maps, grid, mode="bilinear", align_corners=False)[..., 0]
+    return sampled[:, 0] if maps.shape[1] == 1 else sampled
+
+
+def _sample_bool(maps: Tensor, points: Tensor) -> Tensor:
+    """Return ``[N, C, K]`` of bool ``[N, C, h, w]`` at ``[N, K, 2]``."""
+    N, C, h, w = maps.shape
+    flat = maps.flatten(2)
+    corner = points * points.new_tensor((w, h)) - 0.5
+    first = corner.floor()
+    share = (corner - first)[:, None]
+    first = first.to(torch.int64)
+    sampled = share.new_zeros((N, C, points.shape[1]))
+    for dx in (0, 1):
+        for dy in (0, 1):
+            x, y = first[..., 0] + dx, first[..., 1] + dy
+            inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+            pixel = (y.clamp(0, h - 1) * w + x.clamp(0, w - 1))[:, None].expand(-1, C, -1)
+            weight = (share[..., 0] if dx else 1 - share[..., 0]) * (
+                share[..., 1] if dy else 1 - share[..., 1]
+            )
+            sampled += weight * (flat.gather(2, pixel) & inside[:, None])
+    return sampled
+
+
+@torch.no_grad()
+def uncertain_points(
+    logits: Tensor, num_points: int, oversample: float, importance: float
+) -> Tensor:
+    """Draw points, most of them where a mask is least sure (PointRend, Kirillov et al. 2020, 3.1).
+
+    Of ``oversample * num_points`` random points the ``importance * num_points`` with the logits
+    nearest zero are taken; the others are random. Uses torch's global generator.
+
+    Args:
+        logits: ``[N, h, w]``.
+        num_points: K.
+        oversample: at least 1.
+        importance: share in [0, 1].
+
+    Returns:
+        float ``[N, K, 2]``.
+    """
+    count = len(logits)
+    candidates = torch.rand(
+        count, int(num_points * oversample), 2, device=logits.device, dtype=logits.dtype
+    )
+    num_chosen = int(importance * num_points)
+    sureness = sample_points(logits[:, None], candidates).abs()
+    chosen = sureness.topk(num_chosen, dim=1, largest=False).indices
+    chosen_points = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
+    others = torch.rand(count, num_points - num_chosen, 2, device=logits.device, dtype=logits.dtype)
+    return torch.cat((chosen_points, others), dim=1)
+
+
+def point_bce(logits: Tensor, targets: Tensor, num_masks: float) -> Tensor:
+    """Return the binary cross entropy, mean over points, summed over masks, over `num_masks`.
+
+    Args:
+        logits: float ``[N, K]``.
+        targets: float ``[N, K]`` in [0, 1].
+        num_masks: see `unsam.modeling.criterion.mean_mask_count`.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+    return loss.mean(1).sum() / num_masks
+
+
+def point_dice(logits: Tensor, targets: Tensor, num_masks: float) -> Tensor:
+    """Return one minus the soft dice coefficient, summed over masks, over `num_masks`.
+
+    Arguments as of `point_bce`.
+    """
+    probability, targets = logits.sigmoid(), targets.to(logits.dtype)
+    overlap = 2 * (probability * targets).sum(1)
+    loss = 1 - (overlap + 1) / (probability.sum(1) + targets.sum(1) + 1)
+    return loss.sum() / num_masks
+
+
+@torch.no_grad()
+def pairwise_mask_cost(
+    logits: Tensor, targets: Tensor, mask_weight: float, dice_weight: float
+) -> Tensor:
+    """Return what it costs to answer each target by each query, at shared points.
+
+    The weighted sum of the losses of `point_bce` and `point_dice`, for all pairs by two matrix
+    products: ``BCE(x, t) = softplus(x) - x t``.
+
+    Args:
+        logits: float ``[Q, K]``.
+        targets: float ``[M, K]`` in [0, 1].
+        mask_weight: of the cross entropy.
+        dice_weight: of the dice loss.
+
+    Returns:
+        ``[Q, M]`` in the type of the logits.
+    """
+    targets = targets.to(logits.dtype)
+    entropy = (F.softplus(logits).sum(1)[:, None] - logits @ targets.T) / logits.shape[1]
+    probability = logits.sigmoid()
+    size = probability.sum(1)[:, None] + targets.sum(1)[None]
+    dice = 1 - (2 * (probability @ targets.T) + 1) / (size + 1)
+    return mask_weight * entropy + dice_weight * dice
+
+
+def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair rows with columns, each at most once, at the least total cost.
+
+    Args:
+        cost: ``[Q, M]``; entries that are not finite are taken for very high ones.
+
+    Returns:
+        Rows ascending and their columns, int64 ``[min(Q, M)]`` each, on the device of `cost`.
+    """
+    finite = np.nan_to_num(
+        cost.detach().to("cpu", torch.float64).numpy(),
+        nan=_WORST_COST,
+        posinf=_WORST_COST,
+        neginf=-_WORST_COST,
+    )
+    rows, columns = linear_sum_assignment(finite)
+    return torch.from_numpy(rows).to(cost.device), torch.from_numpy(columns).to(cost.device)

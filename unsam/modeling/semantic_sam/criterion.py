@@ -1,0 +1,202 @@
+"""Matching of several answers per prompt with several masks, and the losses of the pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
+
+from unsam.modeling.point_losses import (
+    hungarian,
+    pairwise_mask_cost,
+    point_bce,
+    point_dice,
+    sample_points,
+    uncertain_points,
+)
+
+# Target masks, of the size of the input, that are copied at once.
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class PromptTargets:
+    """What P prompts about one photo should be answered with.
+
+    Attributes:
+        masks: bool ``[K, H, W]``, masks of the photo in pixels of the padded input, none empty.
+        boxes: float ``[K, 4]``, their centre x, centre y, width, height as fractions of it.
+        index: int64 ``[P, T]``, the masks that each prompt may mean; -1 after the last.
+    """
+
+    masks: Tensor
+    boxes: Tensor
+    index: Tensor
+
+
+class PromptCriterion(nn.Module):
+    """Losses of answers and masks, paired per prompt (many-to-many matching, Semantic-SAM §3.3).
+
+    Args:
+        mask_weight: weight of the cross entropy of masks, in the losses and in the matching.
+        dice_weight: weight of the dice loss, in both.
+        box_weight: weight of the L1 distance of boxes, in both.
+        giou_weight: weight of one minus the generalised IoU of boxes, in both.
+        quality_weight: weight of the squared error of the predicted ``1 - dice loss``.
+        num_points: points at which masks are compared.
+        oversample: candidates per point of which the uncertain ones are preferred.
+        importance: share of the points that are uncertain ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        mask_weight: float = 5.0,
+        dice_weight: float = 5.0,
+        box_weight: float = 5.0,
+        giou_weight: float = 2.0,
+        quality_weight: float = 1.0,
+        num_points: int = 12544,
+        oversample: float = 3.0,
+        importance: float = 0.75,
+    ) -> None:
+        super().__init__()
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.box_weight = box_weight
+        self.giou_weight = giou_weight
+        self.quality_weight = quality_weight
+        self.num_points = num_points
+        self.oversample = oversample
+        self.importance = importance
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate ``CRITERION.QUERIES`` into the constructor's arguments."""
+        node = cfg.CRITERION.QUERIES
+        return {
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "box_weight": node.BOX_WEIGHT,
+            "giou_weight": node.GIOU_WEIGHT,
+            "quality_weight": node.QUALITY_WEIGHT,
+            "num_points": node.NUM_POINTS,
+            "oversample": node.OVERSAMPLE,
+            "importance": node.IMPORTANCE,
+        }
+
+    @torch.no_grad()
+    def match(self, logits: Tensor, boxes: Tensor, targets: PromptTargets) -> tuple[Tensor, Tensor]:
+        """Pair answers with targets of the same prompt, one to one, at the least total cost.
+
+        Args:
+            logits: mask logits ``[P, M, h, w]``.
+            boxes: ``[P, M, 4]``.
+            targets: at most M per prompt.
+
+        Returns:
+            int64 ``[N]``: answers, counted over all prompts (``p * M + m``), and the masks of
+            `targets` that they should be.
+        """
+        cost = self.cost(logits, boxes, targets).cpu()
+        counts = (targets.index >= 0).sum(1).tolist()
+        P, M = boxes.shape[:2]
+        answers, columns = [], []
+        for p in range(P):
+            rows, own = hungarian(cost[p, :, : counts[p]])
+            answers.append(rows + p * M)
+            columns.append(own + p * targets.index.shape[1])
+        device = boxes.device
+        masks = targets.index.flatten()[torch.cat(columns).to(device)]
+        return torch.cat(answers).to(device), masks
+
+    def cost(self, logits: Tensor, boxes: Tensor, targets: PromptTargets) -> Tensor:
+        """Return the cost ``[P, M, T]`` of answering each prompt's targets with its answers.
+
+        Only pairs within a prompt are looked at, so the published huge cost of all other pairs is
+        not needed. Arguments as of `match`. Entries without a target are to be left out.
+        """
+        P, M = boxes.shape[:2]
+        points = torch.rand(1, self.num_points, 2, device=logits.device, dtype=logits.dtype)
+        answers = sample_points(logits.flatten(0, 1)[None], points)[0]
+        truth = sample_points(targets.masks[None], points)[0]
+        cost = pairwise_mask_cost(answers, truth, self.mask_weight, self.dice_weight)
+        flat = boxes.flatten(0, 1)
+        cost = cost + self.box_weight * torch.cdist(flat, targets.boxes.to(flat.dtype), p=1)
+        cost = cost - self.giou_weight * generalized_box_iou(
+            box_convert(flat, "cxcywh", "xyxy"), box_convert(targets.boxes, "cxcywh", "xyxy")
+        )
+        columns = targets.index.clamp(min=0)[:, None].expand(-1, M, -1)
+        return cost.view(P, M, -1).gather(2, columns)
+
+    def forward(
+        self,
+        logits: Tensor,
+        quality: Tensor,
+        boxes: Tensor,
+        targets: PromptTargets,
+        masks: Tensor,
+        num_masks: float,
+    ) -> dict[str, Tensor]:
+        """Return the weighted losses of N pairs as scalars.
+
+        Args:
+            logits: ``[N, h, w]``.
+            quality: ``[N]``, predicted ``1 - dice loss``.
+            boxes: ``[N, 4]``.
+            targets: of the prompts that were answered.
+            masks: int64 ``[N]``, which mask of `targets` each answer should be, see `match`.
+            num_masks: what the sums are divided by, see `mean_mask_count`.
+        """
+        points = uncertain_points(logits, self.num_points, self.oversample, self.importance)
+        answers = sample_points(logits[:, None], points)
+        truth = _masks_at(targets.masks, masks, points).to(answers.dtype)
+        true_boxes = targets.boxes[masks].to(boxes.dtype)
+        dice = soft_dice(answers.detach(), truth)
+        giou = generalized_box_iou_loss(
+            box_convert(boxes, "cxcywh", "xyxy"), box_convert(true_boxes, "cxcywh", "xyxy")
+        )
+        error = (quality - dice).square().sum() / num_masks
+        distance = F.l1_loss(boxes, true_boxes, reduction="sum") / num_masks
+        return {
+            "loss_mask": self.mask_weight * point_bce(answers, truth, num_masks),
+            "loss_dice": self.dice_weight * point_dice(answers, truth, num_masks),
+            "loss_box": self.box_weight * distance,
+            "loss_giou": self.giou_weight * giou.sum() / num_masks,
+            "loss_quality": self.quality_weight * error,
+        }
+
+
+def _masks_at(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
+    """Return ``masks[index]`` at points ``[N, K, 2]``, ``[N, K]``; few masks are copied at once."""
+    return torch.cat(
+        [
+            sample_points(masks[some, None], where)
+            for some, where in zip(index.split(_CHUNK), points.split(_CHUNK), strict=True)
+        ]
+    )
+
+
+def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the soft dice coefficient of each row of ``[N, K]``, ``[N]`` in [0, 1]."""
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * truth).sum(1)
+    return (overlap + 1) / (probability.sum(1) + truth.sum(1) + 1)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Return the boxes of bool ``[K, H, W]`` masks as fractions of H and W.
+
+    Returns:
+        float32 ``[K, 4]``: centre x, centre y, width, height. None of the masks may be empty.
+    """
+    columns, rows = masks.any(1).float(), masks.any(2).float()
+    W, H = columns.shape[1], rows.shape[1]
+    first = torch.stack((columns.argmax(1) / W, rows.argmax(1) / H), dim=1)
+    last = torch.stack((1 - columns.flip(1).argmax(1) / W, 1 - rows.flip(1).argmax(1) / H), dim=1)
+    return torch.cat(((first + last) / 2, last - first), dim=1)
