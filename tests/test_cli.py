@@ -57,6 +57,7 @@ def test_the_surface_changes_only_on_purpose() -> None:
         "merge-masks self-training": sorted([*merge, "--min-score", "--predictions"]),
         "train": training,
         "eval": ["--config-file", "--num-gpus"],
+        "convert-checkpoint": ["--allow-partial", "--config-file", "--opts", "--to"],
         "quickstart": ["--config-file", "--images", "--output"],
         "configs": [],
     }
@@ -103,6 +104,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
             1,
             "nowhere",
         ),
+        (["convert-checkpoint", "nowhere.pth", "out"], 1, "nowhere.pth"),
         (["merge-masks", "plus", "--human", "no", "--pseudo", "no", "--output", "o"], 1, "no"),
     ],
 )

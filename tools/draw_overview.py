@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("photos", nargs="+")
     parser.add_argument("output", help="a .jpg file")
     arguments = parser.parse_args()
-    segmenter = Segmenter.from_checkpoint(arguments.weights)
+    segmenter = Segmenter.from_pretrained(arguments.weights)
     masker = PseudoMasker.from_config(get_cfg())
     rows = [draw_row(read_photo(path), masker, segmenter) for path in arguments.photos]
     gap = np.full((GAP, WIDTH, 3), 255, np.uint8)

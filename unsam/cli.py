@@ -16,6 +16,7 @@ from unsam.annotations.commands import (
     convert_as_asked,
     merge_as_asked,
 )
+from unsam.checkpoint.commands import CONVERT_CHECKPOINT_HELP, add_convert_checkpoint_arguments
 from unsam.errors import UnsamError
 
 
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_annotation_commands(commands)
     _add_train(commands)
     _add_eval(commands)
+    _add_convert_checkpoint(commands)
     _add_quickstart(commands)
     _add_configs(commands)
     return parser
@@ -255,6 +257,19 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     _add_config(parser, required=True)
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="workers to start")
     parser.set_defaults(run=run_training, eval_only=True, resume=False)
+
+
+def _add_convert_checkpoint(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("convert-checkpoint", help=CONVERT_CHECKPOINT_HELP)
+    add_convert_checkpoint_arguments(parser)
+    parser.set_defaults(run=_run_convert_checkpoint)
+
+
+def _run_convert_checkpoint(arguments: argparse.Namespace) -> int:
+    from unsam.modeling.convert_command import convert_as_asked
+
+    print(convert_as_asked(arguments))
+    return 0
 
 
 def _add_quickstart(commands: argparse._SubParsersAction) -> None:

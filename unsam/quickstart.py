@@ -83,7 +83,7 @@ def run_quickstart(cfg: CfgNode, output: str | Path, images: str | None = None) 
     cfg.OUTPUT_DIR = str(root / "run")
     cfg.freeze()
     checkpoint = launch_training(cfg, resume=True)
-    segmenter = Segmenter.from_checkpoint(checkpoint)
+    segmenter = Segmenter.from_pretrained(checkpoint)
     results = evaluate_all(cfg, segmenter)
     return write_report(root / "report.html", cfg, segmenter, results)
 

@@ -17,9 +17,10 @@ import yaml
 
 import train_net
 from tests.engine.tiny import make_dataset
-from unsam.checkpoint.checkpointer import load_checkpoint, load_model_weights
+from unsam.checkpoint.checkpointer import load_checkpoint
 from unsam.config import load_config
 from unsam.modeling import build_model
+from unsam.modeling.pretrained import load_weights_into
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_train_then_evaluate_then_go_on(recipe: Path, capsys: pytest.CaptureFixt
     # The weights alone are those of the checkpoint.
     state = load_checkpoint(output / "checkpoints" / "iter_00000002.pt")
     model = build_model(cfg)
-    load_model_weights(model, output / "model.safetensors")
+    load_weights_into(model, output / "model.safetensors")
     for name, value in model.state_dict().items():
         assert torch.equal(value, state["model"][name])
 
@@ -163,6 +164,7 @@ def test_time_budget_ends_the_run_with_its_schedule(recipe: Path) -> None:
         (["SOLVER.MAX_ITR", "3"], 2, "SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER", "0"], 2, "SOLVER.MAX_ITER"),
         (["SOLVER.PRECISION", "float8"], 2, "SOLVER.PRECISION"),
+        (["SOLVER.PRECISION", "float16"], 2, "use bfloat16"),
         (["SOLVER.ACCUMULATE", "3"], 2, "SOLVER.BATCH_SIZE"),
         (["DEVICE", "gpu"], 2, "DEVICE"),
         (["DATASETS.TRAIN", "()"], 2, "DATASETS.TRAIN"),

@@ -211,6 +211,8 @@ def _add_published_models(node: CfgNode) -> None:
     # Predict the IoU of the granularity mask by a head of its own. False reads the head of SAM's
     # single mask, as the published weights need.
     granularity.QUALITY_HEAD = False
+    # Train the whole model; False trains what granularity adds and nothing else (UnSAMv2).
+    granularity.TRAIN_BASE = False
 
 
 def _criterion() -> CfgNode:

@@ -20,7 +20,9 @@ from unsam.engine import distributed, random_state
 from unsam.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook
 from unsam.engine.trainer import Hook, Trainer
 from unsam.engine.writers import JsonlWriter, ProgressWriter
+from unsam.errors import ConfigError
 from unsam.modeling import SegmentationModel, build_model
+from unsam.modeling.granular_parts import freeze_all_but_granularity
 from unsam.modeling.precision import autocast_dtype
 from unsam.solver import Schedule, build_optimizer
 
@@ -53,6 +55,8 @@ def build_trainer(
         for record in get_dataset(name, cfg.DATASETS.IMAGE_ROOT)
     ]
     model = build_seeded_model(cfg, device)
+    if cfg.MODEL.GRANULARITY.ENABLED and not cfg.MODEL.GRANULARITY.TRAIN_BASE:
+        freeze_all_but_granularity(model)
     optimizer = build_optimizer(cfg, model)
 
     def make_loader(start: int) -> TrainLoader:
@@ -68,9 +72,10 @@ def build_trainer(
     # Bad values show now, not after a checkpoint has been read.
     make_loader(0)
     logger.info(
-        "%d photos, %d parameters, %d process(es) on %s",
+        "%d photos, %d parameters of which %d learn, %d process(es) on %s",
         len(records),
         sum(parameter.numel() for parameter in model.parameters()),
+        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         distributed.world_size(),
         device,
     )
@@ -84,7 +89,7 @@ def build_trainer(
         max_seconds=cfg.SOLVER.MAX_SECONDS,
         accumulate=cfg.SOLVER.ACCUMULATE,
         clip_norm=cfg.SOLVER.CLIP_NORM,
-        autocast=autocast_dtype(cfg.SOLVER.PRECISION, device, "SOLVER.PRECISION"),
+        autocast=_training_dtype(cfg.SOLVER.PRECISION, device),
         device=device,
         hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, model)),
     )
@@ -97,6 +102,15 @@ def build_seeded_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
     model = build_model(cfg).to(device)
     random_state.seed_everything(cfg.SEED, distributed.rank())
     return model
+
+
+def _training_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    dtype = autocast_dtype(name, device, "SOLVER.PRECISION")
+    if dtype is torch.float16:
+        raise ConfigError(
+            "SOLVER.PRECISION: gradients vanish in float16 without loss scaling; use bfloat16"
+        )
+    return dtype
 
 
 def _hooks(

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
+from torch import nn
 
-from unsam.checkpoint.checkpointer import Checkpointer, load_model_weights
+from unsam.checkpoint.checkpointer import Checkpointer
+from unsam.checkpoint.download import fetch_weights
 from unsam.config import config_text, save_config
 from unsam.engine import distributed, random_state
 from unsam.engine.build import WEIGHTS_FILE, build_seeded_model, build_trainer
@@ -21,6 +23,7 @@ from unsam.engine.launch import check_num_processes, launch
 from unsam.engine.run_state import resume_newest
 from unsam.errors import ConfigError, UnsamError
 from unsam.modeling import SegmentationModel
+from unsam.modeling.pretrained import load_weights_into
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_FILE = "config.yaml"
@@ -141,10 +144,25 @@ def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
     if not resumed:
         if resume:
             logger.info("no checkpoint in %s: starting from the beginning", checkpointer.folder)
-        if cfg.MODEL.WEIGHTS:
-            with distributed.together():
-                load_model_weights(trainer.model, cfg.MODEL.WEIGHTS)
+        with distributed.together():
+            _load_initial_weights(trainer.model, cfg)
     trainer.train()
+
+
+def _load_initial_weights(model: nn.Module, cfg: CfgNode) -> None:
+    """Load what training starts from: a backbone, or a whole model."""
+    if cfg.MODEL.BACKBONE.WEIGHTS:
+        backbone = getattr(model, "backbone", None)
+        if backbone is None:
+            raise ConfigError(
+                f"MODEL.BACKBONE.WEIGHTS: {cfg.MODEL.META_ARCHITECTURE} has no such backbone; use "
+                "MODEL.WEIGHTS"
+            )
+        from unsam.modeling.backbone import load_backbone_weights
+
+        load_backbone_weights(backbone, fetch_weights(cfg.MODEL.BACKBONE.WEIGHTS))
+    if cfg.MODEL.WEIGHTS:
+        load_weights_into(model, cfg.MODEL.WEIGHTS)
 
 
 def _evaluate_only(cfg: CfgNode, device: torch.device, resume: bool) -> None:
@@ -160,7 +178,7 @@ def _evaluate_only(cfg: CfgNode, device: torch.device, resume: bool) -> None:
     with distributed.together():
         model = build_seeded_model(cfg, device)
         if weights:
-            load_model_weights(model, weights)
+            load_weights_into(model, weights)
     if weights:
         logger.info("evaluating %s", weights)
     elif distributed.is_main():

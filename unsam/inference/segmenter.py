@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from fvcore.common.config import CfgNode
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from unsam.checkpoint.checkpointer import load_model_weights, read_checkpoint_config
+from unsam.checkpoint.hub import push_to_hub, save_pretrained
 from unsam.config.device import resolve_device
 from unsam.inference.validation import (
     check_box,
@@ -24,6 +26,8 @@ from unsam.inference.validation import (
 )
 from unsam.modeling import InputFrame, PromptableModel, Prompts, SegmentationModel, build_model
 from unsam.modeling.levels import granularity_of_answers
+from unsam.modeling.precision import autocast_dtype
+from unsam.modeling.pretrained import load_pretrained, load_weights_into
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST
 from unsam.structures import MaskSet, RegionTree
 
@@ -64,18 +68,30 @@ class Segmenter:
     """Segments photos with a model. The encoder runs once per photo, whatever is asked about it.
 
     Example:
-        >>> segmenter = Segmenter.from_checkpoint("model.pth")  # doctest: +SKIP
+        >>> segmenter = Segmenter.from_pretrained("model.safetensors")  # doctest: +SKIP
         >>> segmenter.set_image(photo)  # doctest: +SKIP
         >>> segmenter.predict(points=[[120, 80]], granularity=[0.2, 1.0]).masks  # doctest: +SKIP
 
     Args:
         model: of any meta-architecture; it is moved to the device and put in evaluation mode.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
+        precision: of encoding and of answers to prompts: "float32", or by autocast "bfloat16",
+            "float16", or "auto" for bfloat16 where the device computes in it.
+        cfg: the config of the model, which `save_pretrained` needs.
     """
 
-    def __init__(self, model: SegmentationModel, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        model: SegmentationModel,
+        device: str | torch.device = "auto",
+        *,
+        precision: str = "float32",
+        cfg: CfgNode | None = None,
+    ) -> None:
         self.device = resolve_device(str(device))
         self.model = model.to(self.device).eval()
+        self.cfg = cfg
+        self._dtype = autocast_dtype(precision, self.device, "precision")
         self._photo: _Photo | None = None
 
     @classmethod
@@ -87,19 +103,70 @@ class Segmenter:
         """
         model = build_model(cfg)
         if cfg.MODEL.WEIGHTS:
-            load_model_weights(model, cfg.MODEL.WEIGHTS)
-        return cls(model, cfg.DEVICE)
+            load_weights_into(model, cfg.MODEL.WEIGHTS)
+        return cls(model, cfg.DEVICE, cfg=cfg)
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike[str], device: str = "auto") -> Segmenter:
-        """Build the model that a checkpoint was saved from, with its weights.
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        device: str = "auto",
+        *,
+        precision: str = "float32",
+        overrides: Sequence[str] = (),
+    ) -> Segmenter:
+        """Build the model that weights are for, and load them.
+
+        Args:
+            source: a folder of `save_pretrained`, a checkpoint or ``.safetensors`` of this
+                package, any published file of SAM, SAM 2, UnSAM or UnSAMv2, a name of the model
+                zoo (docs/model_zoo.md) such as "unsamv2", a URL, or ``owner/name`` on the hub.
+            device: see `Segmenter`.
+            precision: see `Segmenter`.
+            overrides: config keys and values in turn, such as
+                ``["INFERENCE.POINTS_PER_SIDE", "16"]``.
 
         Raises:
-            CheckpointError: the file is missing, truncated or no checkpoint of this package.
+            CheckpointError: no such source, or one that is damaged or of another model.
+            ConfigError: wrong overrides.
         """
-        model = build_model(read_checkpoint_config(path))
-        load_model_weights(model, path)
-        return cls(model, device)
+        model, cfg = load_pretrained(source, overrides=overrides)
+        return cls(model, device, precision=precision, cfg=cfg)
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None
+    ) -> Path:
+        """Write config, weights and a model card to a new folder, for `from_pretrained`.
+
+        Args:
+            folder: must not hold anything yet.
+            metrics: name to value, for the card.
+
+        Raises:
+            CheckpointError: something is there already.
+            StorageError: it cannot be written.
+            ValueError: the segmenter was made from a model without its config.
+        """
+        if self.cfg is None:
+            raise ValueError("the config of this model is not known; pass Segmenter(..., cfg=cfg)")
+        return save_pretrained(self.model, self.cfg, folder, metrics=metrics)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the model to the Hugging Face hub and return the address of its repository.
+
+        Args:
+            repo_id: ``owner/name``; made if it is not there.
+            private: whether others may see it, if it is made.
+            token: of the hub; None takes the one that is logged in.
+
+        Raises:
+            CheckpointError: the hub cannot be reached or refuses.
+            ValueError: see `save_pretrained`.
+        """
+        with tempfile.TemporaryDirectory() as root:
+            folder = Path(root) / "model"
+            self.save_pretrained(folder)
+            return push_to_hub(folder, repo_id, private=private, token=token)
 
     def set_image(self, image: np.ndarray) -> None:
         """Encode one photo for the calls of `predict` and `predict_batch` that follow.
@@ -231,7 +298,7 @@ class Segmenter:
         """
         wanted = None if granularity is None else check_granularity(granularity).tolist()
         photo = self._current() if image is None else self._encode(image)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             return self.model.segment(photo.features, photo.frame, wanted)
 
     def hierarchy(self, image: np.ndarray | None = None) -> RegionTree:
@@ -267,7 +334,11 @@ class Segmenter:
     def _encode(self, image: np.ndarray) -> _Photo:
         photo = check_photo(image)
         frame = self.model.frame((photo.shape[0], photo.shape[1]))
-        return _Photo(self.model.encode([self.model.prepare(photo)]), frame)
+        with self._autocast():
+            return _Photo(self.model.encode([self.model.prepare(photo)]), frame)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
     def _prompts(
         self,
@@ -304,13 +375,15 @@ class Segmenter:
     @torch.inference_mode()
     def _answer(self, photo: _Photo, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
         """Return masks ``[P, H, W]``, quality and logits of one answer per prompt."""
-        logits, quality = self._promptable().decode(photo.features, prompts)
+        with self._autocast():
+            logits, quality = self._promptable().decode(photo.features, prompts)
         return self._grow(logits, photo), quality, logits
 
     @torch.inference_mode()
     def _all_answers(self, photo: _Photo, prompts: Prompts) -> Prediction:
         """Return all answers to one prompt."""
-        all_logits, all_quality = self._promptable().decode_all(photo.features, prompts)
+        with self._autocast():
+            all_logits, all_quality = self._promptable().decode_all(photo.features, prompts)
         logits, quality = all_logits[0], all_quality[0]
         return Prediction(
             self._grow(logits, photo).cpu().numpy(),

@@ -191,6 +191,8 @@ class TestPhotos:
         grown = model.grow(logits, frame)
         assert grown.shape == (1, 20, 50)
         assert torch.equal(grown[0, 0] > 0, torch.arange(50) < 25)
+        at_once = torch.nn.functional.interpolate(logits[None], (20, 50), mode="bilinear")[0]
+        assert torch.equal(grown, at_once)
 
     def test_too_large_a_photo_is_refused(self, model):
         with pytest.raises(ValueError, match="resize it with prepare"):

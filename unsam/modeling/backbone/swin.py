@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
@@ -66,7 +67,7 @@ class SwinTransformer(Backbone):
         shape = shape_of_size(size, SIZES)
         dims = [shape.dim * 2**stage for stage in range(4)]
         self.channels = (dims[0], dims[1], dims[2], dims[3])
-        rates = torch.linspace(0, drop_path, sum(shape.depths)).tolist()
+        rates = np.linspace(0, drop_path, sum(shape.depths)).tolist()
         self.patch_embedding = nn.Conv2d(3, dims[0], _PATCH, stride=_PATCH)
         self.patch_norm = nn.LayerNorm(dims[0])
         self.stages = nn.ModuleList()
