@@ -12,7 +12,7 @@ def test_the_shapes_are_those_of_the_published_weights():
     shapes = {name: tuple(p.shape) for name, p in GranularityParts().named_parameters()}
     assert shapes == {
         "mask_token": (1, 256),
-        "encoding.type_embedding": (256,),
+        "encoding.type_embedding": (1, 256),
         "encoding.mlp.layers.0.weight": (192, 128),
         "encoding.mlp.layers.0.bias": (192,),
         "encoding.mlp.layers.1.weight": (192, 192),

@@ -43,7 +43,7 @@ class GranularityEncoding(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
         hidden = (fourier_dim + embed_dim) // 2
         self.mlp = Mlp((fourier_dim, hidden, hidden, embed_dim), dropout=dropout)
-        self.type_embedding = nn.Parameter(torch.randn(embed_dim) * 0.02)
+        self.type_embedding = nn.Parameter(torch.randn(1, embed_dim) * 0.02)
 
     def fourier(self, granularity: Tensor) -> Tensor:
         """Return the Fourier features of ``[P]`` granularities, ``[P, fourier_dim]`` float32."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
@@ -94,12 +94,8 @@ class Sam2(ClickTrainedModel):
         size = network.config.image_size
         assert isinstance(size, int), "the input is square"
         self.image_size = size
-        if granularity is not None:
-            # The published files hold it as an embedding of one entry, [1, 256].
-            encoding = granularity.encoding
-            encoding.type_embedding = nn.Parameter(encoding.type_embedding.reshape(1, -1))
-            if lora is not None:
-                add_lora(network.mask_decoder, _ATTENTION_LAYERS, **lora)
+        if granularity is not None and lora is not None:
+            add_lora(network.mask_decoder, _ATTENTION_LAYERS, **lora)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
