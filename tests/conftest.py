@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parity import PARITY, Parity
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -31,3 +33,16 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def golden_root() -> Path:
     return _folder("UNSAM_GOLDEN", "golden")
+
+
+@pytest.fixture(scope="session")
+def parity() -> Parity:
+    """Where golden tests put their errors, for the table of `pytest -k golden`."""
+    return PARITY
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if PARITY.errors:
+        terminalreporter.section("largest errors against the golden packs, relative")
+        for line in PARITY.lines():
+            terminalreporter.write_line(line)

@@ -136,28 +136,39 @@ def test_real_photo(segmenter, data_root):
         ({"granularity": 0.05}, r"granularity is in \[0.1, 1\].*got 0.05"),
         ({"granularity": [0.5, 1.5]}, r"granularity is in \[0.1, 1\].*got 1.5"),
         ({"granularity": float("nan")}, "got nan"),
-        ({"granularity": []}, "got none"),
+        ({"granularity": []}, r"got \[\]"),
+        ({"granularity": [[0.1, 0.2], [0.3, 0.4]]}, r"a number or a list of numbers.*got \[\["),
+        ({"granularity": {}}, r"a number or a list of numbers.*got \{\}"),
+        ({"granularity": "fine"}, "a number or a list of numbers.*got 'fine'"),
+        ({"points": [[1, 2], [3]]}, r"points are \[K, 2\].*got \[\[1, 2\], \[3\]\]"),
+        ({"points": []}, "nothing to segment; pass points, a box or a mask"),
+        ({"points": np.zeros((0, 2)), "labels": []}, "nothing to segment"),
         ({"points": [[100, 5]]}, r"point \(100, 5\) is outside the image of 100x60"),
         ({"points": [[5, -1]]}, "outside the image"),
         ({"points": [[float("nan"), 3]]}, "outside the image"),
         ({"points": [5, 5]}, r"points are \[K, 2\]"),
         ({"points": [[[5, 5]]]}, "predict_batch takes many"),
         ({"labels": [1, 0]}, "labels need one entry per point"),
-        ({"labels": [2]}, "labels are 1"),
+        ({"labels": [2]}, r"labels are 1.*got \[2\]"),
+        ({"labels": ["on"]}, r"labels are 1.*got \['on'\]"),
         ({"labels": [-1]}, "labels are 1"),
         ({"points": None}, "nothing to segment; pass points, a box or a mask"),
         ({"points": None, "labels": [1]}, "pass points too"),
         ({"box": (10, 10, 10, 40)}, "has no area"),
         ({"box": (10, 10, 101, 40)}, "reaches outside the image of 100x60"),
         ({"box": (10, 10, 40)}, "box is"),
+        ({"box": np.zeros((2, 4))}, "box is"),
+        ({"box": "all"}, "box is .*got 'all'"),
         ({"mask": np.zeros((7, 7))}, r"logits of an earlier answer.*got \(7, 7\)"),
         ({"mask": np.zeros((2, 12, 16))}, "logits of an earlier answer"),
+        ({"mask": "before"}, "logits of an earlier answer.*got 'before'"),
     ],
 )
 def test_wrong_prompts_say_what_to_do(segmenter, photo, arguments, message):
     segmenter.set_image(photo)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         segmenter.predict(**({"points": [[5, 5]]} | arguments))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +202,32 @@ def test_wrong_batches_and_no_photo(segmenter, photo):
     segmenter.set_image(photo)
     with pytest.raises(ValueError, match=r"points are \[P, K, 2\]"):
         segmenter.predict_batch([[1, 1]], [1])
-    with pytest.raises(ValueError, match="one value for each of 1 prompts"):
+    with pytest.raises(ValueError, match="one for each of 1 prompts, got 2"):
         segmenter.predict_batch([[[1, 1]]], [[1]], None, [0.1, 0.2])
+    for points, labels in (([[[1, 1]], [[1, 1]]], [[1], [-1]]), (np.zeros((1, 0, 2)), None)):
+        with pytest.raises(ValueError, match="nothing to segment in some prompt"):
+            segmenter.predict_batch(points, labels)
+    logits = segmenter.predict(points=[[1, 1]]).logits
+    with pytest.raises(ValueError, match="got NaN or infinity; leave it out"):
+        segmenter.predict(mask=np.full_like(logits, np.nan))
+
+
+@pytest.mark.parametrize("granularity", [None, 0.5, []])
+def test_no_prompts_have_no_answers(segmenter, photo, granularity):
+    segmenter.set_image(photo)
+    masks, quality, logits = segmenter.predict_batch(
+        np.zeros((0, 1, 2)), np.zeros((0, 1)), granularity=granularity
+    )
+    assert masks.shape == (0, 60, 100)
+    assert len(quality) == len(logits) == 0
+
+
+def test_an_empty_list_of_points_beside_a_box_is_none(segmenter, photo):
+    segmenter.set_image(photo)
+    box = (10, 10, 50, 40)
+    np.testing.assert_array_equal(
+        segmenter.predict(points=[], box=box).logits, segmenter.predict(box=box).logits
+    )
 
 
 def test_checkpoint_round_trip_and_its_errors(segmenter, photo, tmp_path):
@@ -314,6 +349,13 @@ def test_a_model_without_granularity_gives_all_its_answers_or_the_nearest(square
     assert answers.granularity.max() == 1
     best = squares.predict(points=[[50, 30]], multimask=False)
     np.testing.assert_array_equal(best.masks[0], answers.masks[1])
+    # Padding counts for nothing, neither its place nor its number.
+    padded = np.full((1, 4, 2), np.nan)
+    padded[0, 0] = (50, 30)
+    alone, _, _ = squares.predict_batch(padded, [[1, -1, -1, -1]])
+    np.testing.assert_array_equal(alone.numpy(), best.masks)
+    with pytest.raises(ValueError, match="takes at most 2"):
+        squares.predict_batch([[[1, 1]] * 3], [[1] * 3])
     asked = squares.predict(points=[[50, 30]], granularity=[0.1, 0.5, 1.0])
     np.testing.assert_array_equal(asked.masks, answers.masks[[0, 2, 1]])
     masks, _, _ = squares.predict_batch([[[50, 30]]] * 2, [[1]] * 2, granularity=[0.1, 1.0])

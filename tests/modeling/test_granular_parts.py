@@ -41,7 +41,7 @@ def test_the_quality_head_is_optional_and_reads_both_tokens():
 
 def test_freezing_leaves_the_added_parts_to_train():
     model = nn.ModuleDict({"base": nn.ModuleDict({"q_proj": nn.Linear(8, 8)})})
-    with pytest.raises(ValueError, match="no granularity to train"):
+    with pytest.raises(ValueError, match="no parts for a granularity"):
         freeze_all_but_granularity(model)
     add_lora(model, r".*q_proj", rank=2, alpha=4.0)
     model["granularity"] = GranularityParts(dim=16)

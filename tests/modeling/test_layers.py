@@ -1,11 +1,12 @@
-"""Attention keeps the precision it is given, and never computes in less than float32 on the CPU."""
+"""Attention keeps its precision, perceptrons their input; cells upscale as a convolution does."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from unsam.modeling.layers import Mlp, attend
+from unsam.modeling.layers import Mlp, attend, upscale_cells
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,11 @@ def test_a_perceptron_leaves_its_input_alone() -> None:
     Mlp((6, 5, 3))(x).sum().backward()
     assert torch.equal(x, before)
     assert x.grad is not None
+
+
+def test_upscaled_cells_are_those_of_the_convolution() -> None:
+    layer = nn.ConvTranspose2d(6, 5, 2, stride=2).double()
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
+    cells = upscale_cells(x.flatten(2).transpose(1, 2), layer)
+    image = cells.reshape(2, 3, 4, 2, 2, 5).permute(0, 5, 1, 3, 2, 4).reshape(2, 5, 6, 8)
+    torch.testing.assert_close(image, layer(x))

@@ -12,6 +12,7 @@ from unsam.modeling.point_losses import (
     point_bce,
     point_dice,
     sample_points,
+    soft_dice,
     uncertain_points,
 )
 
@@ -88,6 +89,15 @@ def test_losses_equal_the_formulas():
     dice = (1 - (2 * (p * targets).sum(1) + 1) / (p.sum(1) + targets.sum(1) + 1)).sum() / 4
     torch.testing.assert_close(point_bce(logits, targets, 4), bce)
     torch.testing.assert_close(point_dice(logits, targets, 4), dice)
+
+
+def test_soft_dice_of_sure_masks_is_that_of_sets():
+    targets = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    logits = 100 * torch.tensor(
+        [[1.0, 1, -1, -1], [-1, 1, 1, 1], [-1, -1, -1, -1], [-1, -1, -1, -1]]
+    )
+    expected = torch.tensor([1.0, (2 * 2 + 1) / (3 + 3 + 1), 1.0, 1 / 5])
+    torch.testing.assert_close(soft_dice(logits, targets), expected)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])

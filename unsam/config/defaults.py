@@ -205,6 +205,7 @@ def _add_published_models(node: CfgNode) -> None:
     granularity.ENABLED = False
     granularity.FOURIER_DIM = 128
     granularity.TEMPERATURE = 100.0
+    # Of the updates; 0 is for weights that have them merged.
     granularity.LORA_RANK = 8
     granularity.LORA_ALPHA = 16.0
     granularity.LORA_DROPOUT = 0.1

@@ -28,7 +28,7 @@ from unsam.modeling import InputFrame, PromptableModel, Prompts, SegmentationMod
 from unsam.modeling.levels import granularity_of_answers
 from unsam.modeling.precision import autocast_dtype
 from unsam.modeling.pretrained import load_pretrained, load_weights_into
-from unsam.modeling.prompts import BOX_FIRST, BOX_LAST
+from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, PADDING
 from unsam.structures import MaskSet, RegionTree
 
 _UPSAMPLE_PIXELS = 32_000_000
@@ -211,11 +211,11 @@ class Segmenter:
         wanted = None if granularity is None else check_granularity(granularity)
         if points is None and labels is not None:
             raise ValueError("labels are of points; pass points too")
-        if points is None and box is None and mask is None:
-            raise ValueError("nothing to segment; pass points, a box or a mask")
-        xy, kinds = check_points(np.zeros((0, 2)) if points is None else points, labels, photo.size)
+        xy, kinds = check_points([] if points is None else points, labels, photo.size)
         if xy.ndim != 2:
             raise ValueError(f"points are [K, 2]; predict_batch takes many, got {xy.shape}")
+        if len(xy) == 0 and box is None and mask is None:
+            raise ValueError("nothing to segment; pass points, a box or a mask")
         if box is not None:
             xy = np.concatenate((check_box(box, photo.size), xy))
             kinds = np.concatenate((np.array([BOX_FIRST, BOX_LAST]), kinds))
@@ -265,16 +265,12 @@ class Segmenter:
         xy, kinds = check_points(points, labels, photo.size, allow_padding=True)
         if xy.ndim != 3:
             raise ValueError(f"points are [P, K, 2], K for each of P prompts, got {xy.shape}")
+        if mask_logits is None and not (kinds != PADDING).any(1).all():
+            raise ValueError("nothing to segment in some prompt; each needs a point or a mask")
         if granularity is None and model.needs_granularity:
             granularity = 1.0
-        wanted = None
-        if granularity is not None:
-            wanted = check_granularity(granularity)
-            if len(wanted) == 1:
-                wanted = np.repeat(wanted, len(xy))
-            if len(wanted) != len(xy):
-                raise ValueError(f"granularity needs one value for each of {len(xy)} prompts")
-        plain = None if mask_logits is None else torch.as_tensor(mask_logits).cpu().numpy()
+        wanted = None if granularity is None else check_granularity(granularity, len(xy))
+        plain = mask_logits.cpu() if isinstance(mask_logits, Tensor) else mask_logits
         return self._answer(photo, self._prompts(photo, xy, kinds, plain, wanted))
 
     def generate(
@@ -351,10 +347,11 @@ class Segmenter:
         """Bring checked points ``[P, K, 2]`` in pixels of the photo into the model's input."""
         model = self._promptable()
         count, limit = len(points), model.max_points
-        if limit is not None and points.shape[1] > limit:
+        most = (labels != PADDING).sum(1).max(initial=0)
+        if limit is not None and most > limit:
             raise ValueError(
                 f"{type(model).__name__} takes at most {limit} point(s) per prompt (a box is two), "
-                f"got {points.shape[1]}"
+                f"got {most}"
             )
         before = None
         if mask is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,15 +34,30 @@ def check_photo(image: Any) -> np.ndarray:
     return image
 
 
-def check_granularity(granularity: float | Sequence[float] | ArrayLike) -> np.ndarray:
+def check_granularity(
+    granularity: float | Sequence[float] | ArrayLike, num_prompts: int | None = None
+) -> np.ndarray:
     """Return one or several granularities as ``float32 [G]``.
 
+    Args:
+        granularity: a number or a list of numbers.
+        num_prompts: how many are needed, of which one is repeated; None takes any but none.
+
     Raises:
-        ValueError: none, or one outside [0.1, 1] or not finite.
+        ValueError: none or too many, or one outside [0.1, 1] or not finite.
     """
-    values = np.asarray(granularity, np.float64).reshape(-1)
-    if values.size == 0:
-        raise ValueError("granularity is a number or a list of numbers in [0.1, 1], got none")
+    expected = "granularity is a number or a list of numbers in [0.1, 1]"
+    values = _numbers(granularity, np.float64, expected)
+    if values.ndim > 1 or (values.size == 0 and num_prompts != 0):
+        raise ValueError(f"{expected}, got {_shown(granularity)}")
+    values = values.reshape(-1)
+    if num_prompts is not None:
+        if values.size not in (1, num_prompts):
+            raise ValueError(
+                f"granularity is one for all or one for each of {num_prompts} prompts, "
+                f"got {values.size}"
+            )
+        values = np.broadcast_to(values, num_prompts)
     low, high = MIN_GRANULARITY - _TOLERANCE, MAX_GRANULARITY + _TOLERANCE
     wrong = values[~((values >= low) & (values <= high))]
     if wrong.size:
@@ -69,17 +85,21 @@ def check_points(
     Raises:
         ValueError: other shapes, other labels, or a point outside the photo.
     """
-    xy = np.asarray(points, np.float32)
+    xy = _numbers(points, np.float32, "points are [K, 2] with x and y of each")
+    if xy.shape == (0,):
+        xy = xy.reshape(0, 2)
     if xy.ndim < 2 or xy.shape[-1] != 2:
         raise ValueError(f"points are [K, 2] with x and y of each, got shape {xy.shape}")
-    kinds = np.full(xy.shape[:-1], POSITIVE) if labels is None else np.asarray(labels)
+    described = "labels are 1 (on the object) or 0 (off it)"
+    given = np.full(xy.shape[:-1], POSITIVE) if labels is None else labels
+    kinds = _numbers(given, np.float64, described)
     if kinds.shape != xy.shape[:-1]:
         raise ValueError(
             f"labels need one entry per point: {xy.shape[:-1]} points, {kinds.shape} labels"
         )
     known = (NEGATIVE, POSITIVE, PADDING) if allow_padding else (NEGATIVE, POSITIVE)
     if not np.isin(kinds, known).all():
-        raise ValueError("labels are 1 (on the object) or 0 (off it)")
+        raise ValueError(f"{described}, got {_shown(labels)}")
     H, W = size
     inside = (xy >= -0.5).all(-1) & (xy[..., 0] <= W - 0.5) & (xy[..., 1] <= H - 0.5)
     outside = ~inside & (kinds != PADDING)
@@ -89,7 +109,8 @@ def check_points(
             f"point ({x:g}, {y:g}) is outside the image of {W}x{H} pixels (width x height); "
             f"x is in [0, {W - 1}], y in [0, {H - 1}]"
         )
-    return xy, kinds.astype(np.int64)
+    # Whatever padding holds, NaN too, must not reach the model.
+    return np.where(kinds[..., None] == PADDING, 0, xy), kinds.astype(np.int64)
 
 
 def check_box(box: ArrayLike, size: tuple[int, int]) -> np.ndarray:
@@ -98,9 +119,10 @@ def check_box(box: ArrayLike, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: not four numbers, no area, or not within the photo of ``(H, W)``.
     """
-    corners = np.asarray(box, np.float32).reshape(-1)
+    expected = "box is (x_min, y_min, x_max, y_max) in pixels"
+    corners = _numbers(box, np.float32, expected).reshape(-1)
     if corners.size != 4 or not np.isfinite(corners).all():
-        raise ValueError(f"box is (x_min, y_min, x_max, y_max) in pixels, got {box!r}")
+        raise ValueError(f"{expected}, got {_shown(box)}")
     x_min, y_min, x_max, y_max = corners.tolist()
     if x_max <= x_min or y_max <= y_min:
         raise ValueError(
@@ -120,14 +142,30 @@ def check_mask(mask: Any, count: int, expected: tuple[int, int]) -> np.ndarray:
     """Return earlier logits as ``float32 [count, h, w]``; one mask is repeated for all prompts.
 
     Raises:
-        ValueError: not the shape that the decoder returns for this photo.
+        ValueError: not the shape that the decoder returns for this photo, or not finite.
     """
-    logits = np.asarray(mask, np.float32)
+    described = "mask is the logits of an earlier answer on this image"
+    logits = _numbers(mask, np.float32, described)
     if logits.ndim == 2:
         logits = np.repeat(logits[None], count, axis=0)
     if logits.shape != (count, *expected):
         raise ValueError(
-            f"mask is the logits of an earlier answer on this image, {expected} or "
-            f"{(count, *expected)}; got {np.shape(mask)}"
+            f"{described}, {expected} or {(count, *expected)}; got {np.shape(mask)}; "
+            "choose one of several answers"
         )
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{described}, got NaN or infinity; leave it out")
     return logits
+
+
+def _numbers(values: Any, dtype: type[np.floating[Any]], expected: str) -> np.ndarray:
+    """Return `values` as an array, or say in one line what was expected instead."""
+    try:
+        return np.asarray(values, dtype)
+    except (ValueError, TypeError, RuntimeError):
+        raise ValueError(f"{expected}, got {_shown(values)}") from None
+
+
+def _shown(values: Any) -> str:
+    """Return the start of what `repr` says of anything, on one line."""
+    return " ".join(reprlib.repr(values).split())

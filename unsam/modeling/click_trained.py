@@ -66,15 +66,12 @@ class ClickTrainedModel(PromptableModel):
             after the first and after the last prompt.
         """
         images = self.encode([sample["image"] for sample in batch])
-        # Zero, but a function of every parameter: a batch without masks, or a recipe without
-        # mask prompts, still gives all processes the same gradients to exchange.
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        anchor = 0.0 * torch.stack([parameter.sum() for parameter in trained]).sum()
+        zero = self.zero_loss()
         targets = self._choose_targets(batch)
-        num_masks = mean_mask_count(len(targets.granularity), anchor.device)
-        losses = dict.fromkeys(("loss_focal", "loss_dice", "loss_quality"), anchor)
+        num_masks = mean_mask_count(len(targets.granularity), zero.device)
+        losses = dict.fromkeys(("loss_focal", "loss_dice", "loss_quality"), zero)
         if len(targets.granularity) == 0:
-            return losses | {"iou_first": anchor.detach(), "iou_last": anchor.detach()}
+            return losses | {"iou_first": zero.detach(), "iou_last": zero.detach()}
         ious = []
         points, labels = first_prompts(
             targets.masks,

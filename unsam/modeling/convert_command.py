@@ -19,7 +19,7 @@ from unsam.checkpoint.layouts import HUB_LAYOUTS, PUBLISHED_LAYOUTS, Layout
 from unsam.config import config_text
 from unsam.errors import CheckpointError
 from unsam.modeling.pretrained import Pretrained, open_pretrained
-from unsam.modeling.transformers_config import transformers_config
+from unsam.modeling.transformers_config import transformers_config, transformers_processor
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 
@@ -72,6 +72,7 @@ def _write_huggingface(loaded: Pretrained, target: Path) -> int:
     config = transformers_config(loaded.cfg)
     with new_folder(target) as folder:
         config.save_pretrained(folder)
+        transformers_processor(loaded.cfg).save_pretrained(folder)
         with atomic_writer(folder / WEIGHTS_FILE) as stream:
             stream.write(safetensors.torch.save(tensors, {"format": "pt"}))
     return len(tensors)

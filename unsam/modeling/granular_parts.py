@@ -68,7 +68,8 @@ def freeze_all_but_granularity(model: nn.Module) -> None:
     added = [m for m in model.modules() if isinstance(m, (GranularityParts, LoraLinear))]
     if not added:
         raise ValueError(
-            f"{type(model).__name__} has no granularity to train; set MODEL.GRANULARITY.ENABLED"
+            f"{type(model).__name__} has no parts for a granularity to train; MODEL.GRANULARITY is "
+            "for Sam and Sam2, others learn with MODEL.GRANULARITY.ENABLED False"
         )
     for part in added:
         if isinstance(part, LoraLinear):

@@ -19,7 +19,7 @@ from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.mask_decoder import MaskDecoder
 from unsam.modeling.prompt_encoder import PromptEncoder
 from unsam.modeling.prompts import Prompts
-from unsam.modeling.segmentation_model import padded_pixels
+from unsam.modeling.segmentation_model import common_size, padded_pixels
 from unsam.structures.photo import resize_photo, scaled_size
 
 
@@ -39,6 +39,7 @@ class GranularSam(ClickTrainedModel):
         pixel_std: RGB standard deviation, 0 to 255.
     """
 
+    is_granular = True
     needs_granularity = True
 
     def __init__(
@@ -110,9 +111,7 @@ class GranularSam(ClickTrainedModel):
 
     def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """Return the least height and width, multiples of the stride, that hold all sizes."""
-        stride = self.image_encoder.stride
-        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-        return -(-height // stride) * stride, -(-width // stride) * stride
+        return common_size(sizes, self.image_encoder.stride)
 
     def prepare(self, photo: np.ndarray) -> Tensor:
         """Resize ``uint8 [H, W, 3]`` to uint8 ``[3, h, w]``."""

@@ -60,3 +60,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+
+
+def upscale_cells(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """Apply a transposed 2x2 convolution of stride 2 to cells, ``[P, N, C]`` to ``[P, N, 4 C']``.
+
+    Such a convolution is one matrix product per cell; the four sub-cells (y, x) of each come
+    before the channels in the result.
+    """
+    assert layer.bias is not None
+    weight = layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels)
+    return F.linear(x, weight, layer.bias.repeat(4))

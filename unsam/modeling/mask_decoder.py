@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unsam.modeling.image_encoder import EncodedImages
-from unsam.modeling.layers import Mlp
+from unsam.modeling.layers import Mlp, upscale_cells
 from unsam.modeling.prompts import spread
 from unsam.modeling.two_way_transformer import TwoWayTransformer
 
@@ -113,8 +113,7 @@ class MaskDecoder(nn.Module):
     ) -> Tensor:
         """Upsample cells ``[P, h * w, C]``, take the dot product with ``weights [P, c]``.
 
-        A transposed convolution whose kernel is its stride is a matrix product per cell. All
-        work stays in the layout [prompt, y, x, sub-pixels, channel], so that nothing of prompt
+        All work stays in the layout [prompt, y, x, sub-pixels, channel], so that nothing of prompt
         count times resolution times channels is ever permuted; the finer maps are brought into
         that layout once per photo.
         """
@@ -127,9 +126,9 @@ class MaskDecoder(nn.Module):
         fine = fine.reshape(B, c2, h, 2, 2, w, 2, 2).permute(0, 2, 5, 3, 6, 4, 7, 1)
         middle = middle.reshape(B, h * w * 4, c1)
         fine = fine.reshape(B, h * w * 16, c2)
-        x = _upscale(cells, self.upscale1).reshape(P, h * w * 4, c1)
+        x = upscale_cells(cells, self.upscale1).reshape(P, h * w * 4, c1)
         x = F.gelu(self.upscale_norm(x + spread(middle, image_of_prompt)))
-        x = _upscale(x, self.upscale2).reshape(P, h * w * 16, c2)
+        x = upscale_cells(x, self.upscale2).reshape(P, h * w * 16, c2)
         x = x + spread(fine, image_of_prompt)
         if maps is not None and self.read_maps is not None:
             nested = maps.reshape(P, h, 2, 2, w, 2, 2, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
@@ -138,10 +137,3 @@ class MaskDecoder(nn.Module):
         logits = torch.bmm(x, weights[:, :, None].to(x.dtype)).to(torch.float32)
         logits = logits.reshape(P, h, w, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
         return logits.reshape(P, 4 * h, 4 * w)
-
-
-def _upscale(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """Apply a transposed 2x2 convolution of stride 2 to ``[P, N, C]``: ``[P, N, 4 * C']``."""
-    assert layer.bias is not None
-    weight = layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels)
-    return F.linear(x, weight, layer.bias.repeat(4))

@@ -103,10 +103,22 @@ def point_dice(logits: Tensor, targets: Tensor, num_masks: float) -> Tensor:
 
     Arguments as of `point_bce`.
     """
+    return (1 - soft_dice(logits, targets)).sum() / num_masks
+
+
+def soft_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the soft dice coefficient of each mask, smoothed by one point.
+
+    Args:
+        logits: float ``[N, K]``.
+        targets: float ``[N, K]`` in [0, 1].
+
+    Returns:
+        ``[N]`` in [0, 1], of the type of the logits; 1 for two masks of nothing.
+    """
     probability, targets = logits.sigmoid(), targets.to(logits.dtype)
     overlap = 2 * (probability * targets).sum(1)
-    loss = 1 - (overlap + 1) / (probability.sum(1) + targets.sum(1) + 1)
-    return loss.sum() / num_masks
+    return (overlap + 1) / (probability.sum(1) + targets.sum(1) + 1)
 
 
 @torch.no_grad()

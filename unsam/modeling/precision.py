@@ -1,8 +1,9 @@
-"""Which arithmetic autocast uses, from the name in a config."""
+"""Which arithmetic autocast uses, and what must not be left in half precision."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from unsam.errors import ConfigError
 
@@ -28,6 +29,11 @@ def autocast_dtype(
     if name not in known:
         raise ConfigError(f"{key}: unknown '{name}'; known: auto, bfloat16, float16, float32")
     return known[name]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return `x` in float32 if it is in half precision, and as it is otherwise."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _computes_in_bfloat16(device: torch.device) -> bool:

@@ -31,13 +31,11 @@ class PromptableModel(SegmentationModel):
 
     Attributes:
         mask_stride: input pixels per cell of the mask logits.
-        is_granular: whether the model was made to be asked for a granularity.
-        needs_granularity: whether it answers only then.
+        needs_granularity: whether it answers only at a granularity.
         takes_masks: whether it reads an earlier answer as a prompt.
         max_points: the most points of a prompt (a box counts as two), None for no limit.
     """
 
-    is_granular: bool = True
     needs_granularity: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = True
     max_points: ClassVar[int | None] = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from unsam.structures import MaskSet
@@ -39,10 +40,16 @@ class SegmentationModel(nn.Module):
     Args:
         pixel_mean: RGB mean, 0 to 255.
         pixel_std: RGB standard deviation, 0 to 255.
+
+    Attributes:
+        is_granular: whether the model was made to be asked for a granularity.
+        resampling: Pillow's filter, by which `prepare` resizes photos.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    is_granular: bool = False
+    resampling: ClassVar[Image.Resampling] = Image.Resampling.BILINEAR
 
     def __init__(self, *, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
         super().__init__()
@@ -74,9 +81,12 @@ class SegmentationModel(nn.Module):
             photo: ``uint8 [H, W, 3]``, RGB.
 
         Returns:
-            ``[3, h, w]`` on the CPU, of `resized_size`, RGB from 0 to 255, not normalised.
+            ``[3, h, w]`` on the CPU, of `resized_size`, RGB from 0 to 255, not normalised; uint8
+            unless a model says otherwise.
         """
-        raise NotImplementedError
+        height, width = self.resized_size((photo.shape[0], photo.shape[1]))
+        resized = Image.fromarray(photo).resize((width, height), self.resampling)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def encode(self, images: Sequence[Tensor]) -> Any:
         """Encode prepared photos ``[3, h, w]`` once, whatever is asked about them later."""
@@ -101,6 +111,15 @@ class SegmentationModel(nn.Module):
         """Return the named losses of a batch of samples, see `forward`."""
         raise NotImplementedError
 
+    def zero_loss(self) -> Tensor:
+        """Return zero as a function of every parameter that learns.
+
+        Added to the losses it gives all processes the same gradients to exchange, whatever their
+        batches and prompts left out.
+        """
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return 0.0 * torch.stack([parameter.sum() for parameter in learning]).sum()
+
     def forward(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor] | list[MaskSet]:
         """Return the losses of a batch in training, its whole-image masks in evaluation.
 
@@ -124,6 +143,12 @@ class SegmentationModel(nn.Module):
             frame = InputFrame(tuple(sample["original_size"]), size, self.padded_size([size]))
             results.append(self.segment(self.encode([image]), frame))
         return results
+
+
+def common_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, int]:
+    """Return the least height and width, multiples of `divisor`, that hold all ``(h, w)``."""
+    height, width = (-(-max(sides) // divisor) * divisor for sides in zip(*sizes, strict=True))
+    return height, width
 
 
 def padded_pixels(

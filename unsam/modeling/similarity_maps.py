@@ -55,7 +55,7 @@ class SimilarityMaps(nn.Module):
                     embedded[image], norms[image], cell[own], prompts.labels[own]
                 )
                 maps = maps.index_copy(0, own, found) if B > 1 else found
-        return maps.flatten(1, 2).transpose(1, 2).reshape(len(prompts), h, w, -1)
+        return maps.flatten(1, 2).transpose(1, 2).reshape(len(prompts), h, w, 2 * self.num_heads)
 
     def _of_one_photo(self, embedded: Tensor, norms: Tensor, cell: Tensor, label: Tensor) -> Tensor:
         """Return ``[p, 2, heads, h * w]`` for p prompts with K points each.

@@ -10,7 +10,7 @@ from unsam.checkpoint.conversion import require_complete, to_native, to_publishe
 from unsam.checkpoint.layouts.base import Recipe
 from unsam.checkpoint.layouts.sam import SAM, SAM_HUB
 from unsam.errors import CheckpointError
-from unsam.modeling.sam.sam import ENCODERS
+from unsam.modeling.sam.image_encoder import ENCODERS
 
 WIDTHS = {"b": 768, "l": 1024, "h": 1280}
 # No config is for the tiny model.

@@ -7,7 +7,7 @@ import torch
 
 from unsam.modeling.backbone import Backbone, ResNet50, SamVit, SwinTransformer
 from unsam.modeling.backbone.swin import SIZES, SwinSize
-from unsam.modeling.sam.sam import ENCODERS
+from unsam.modeling.sam.image_encoder import ENCODERS
 
 SMALL_SWIN = SwinSize(16, (2, 2, 2, 2), (1, 2, 2, 4), window=3)
 SMALL_VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "global_blocks": (1,)}

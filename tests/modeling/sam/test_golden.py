@@ -97,7 +97,8 @@ def _answers(encoded: Encoded) -> list[str]:
 
 
 @pytest.mark.parametrize("pack", [PACK])
-def test_golden(encoded, pack):
+def test_golden(encoded, pack, parity):
+    parity.keys[pack] = 314
     embedding = encoded.features.embedding[0].numpy()
     mean, std, largest = encoded.expected["image_embed_stats"]
     assert np.abs(embedding).max() == pytest.approx(largest, rel=1e-4)
@@ -105,6 +106,7 @@ def test_golden(encoded, pack):
     assert embedding.std(ddof=1) == pytest.approx(std, abs=1e-4 * largest)
     subset = embedding[::8, ::4, ::4]
     assert np.abs(subset - encoded.expected["image_embed_sub"]).max() <= 1e-4 * largest
+    parity.error(pack, "embedding", subset, encoded.expected["image_embed_sub"])
 
     masks = json.loads((encoded.folder / "masks.json").read_text())
     names = _answers(encoded)
@@ -113,6 +115,9 @@ def test_golden(encoded, pack):
         logits, quality = _answer(encoded, name)
         assert np.abs(logits.numpy() - encoded.expected[f"{name}_low_res"]).max() <= 0.02, name
         assert np.abs(quality.numpy() - encoded.expected[f"{name}_iou"]).max() <= 1e-3, name
+        stored = encoded.expected[f"{name}_low_res"]
+        assert parity.error(pack, "logits", logits, stored) <= 1e-4, name
+        parity.error(pack, "quality", quality, encoded.expected[f"{name}_iou"])
         found = encoded.model.grow(logits, encoded.frame).numpy() > 0
         given = coco_mask.decode(masks[name]).transpose(2, 0, 1) > 0
         for ours, theirs in zip(found, given, strict=True):

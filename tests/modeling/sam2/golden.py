@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.golden_weights import recipe_state_dict
+from tests.parity import Parity
 from unsam.checkpoint.conversion import require_complete, to_native
 from unsam.checkpoint.layouts.sam2 import SAM2
 from unsam.checkpoint.layouts.unsamv2 import UNSAMV2
@@ -47,8 +48,11 @@ def published_model(weights: dict[str, Tensor]) -> Sam2:
 class GoldenPack:
     """The photo of a pack, encoded by the model of its weights, and what must come out."""
 
-    def __init__(self, folder: Path) -> None:
-        self.model = published_model(recipe_state_dict(folder))
+    def __init__(self, folder: Path, parity: Parity) -> None:
+        weights = recipe_state_dict(folder)
+        self.name, self.parity = folder.name, parity
+        parity.keys[folder.name] = len(weights)
+        self.model = published_model(weights)
         self.outputs = np.load(folder / "outputs.npz")
         self.rles = json.loads((folder / "masks.json").read_text())
         self.photo = read_photo(folder / "photo.png")
@@ -71,6 +75,7 @@ class GoldenPack:
             part = found[::channels, ::step, ::step].numpy()
             assert part.shape == expected.shape, name
             assert np.abs(part - expected).max() <= tolerance, name
+            self.parity.error(self.name, "features", part, expected)
 
     def prompts(self, names: list[str], granularity: list[float] | None = None) -> Prompts:
         """The prompts that go by these names in the pack, all with the same number of points."""
@@ -98,10 +103,13 @@ class GoldenPack:
         """Hold ``[M, h, w]`` logits, their quality and object score against an entry."""
         expected = self.outputs[f"{name}_low_res"].astype(np.float32)
         assert np.abs(logits.numpy() - expected).max() <= LOGIT_TOLERANCE, name
+        stored = self.outputs[f"{name}_low_res"]
+        assert self.parity.error(self.name, "logits", logits, stored) <= MAP_TOLERANCE, name
         wanted: dict[str, Any] = {"iou": quality, "object_score": score}
         for kind, found in wanted.items():
             error = np.abs(found.numpy() - self.outputs[f"{name}_{kind}"]).max()
             assert error <= SCORE_TOLERANCE, f"{name} {kind}"
+            self.parity.error(self.name, kind, found, self.outputs[f"{name}_{kind}"])
         grown = MaskSet.from_masks((self.model.grow(logits, self.frame) > 0).numpy())
         true = MaskSet.from_rles(self.frame.photo_size, self.rles[name])
         assert (np.diag(grown.iou(true)) >= MASK_IOU).all(), name

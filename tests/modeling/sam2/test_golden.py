@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.modeling.sam2.golden import GoldenPack
+from tests.parity import Parity
 from unsam.modeling.lora import merge_lora
 from unsam.modeling.prompts import Prompts
 
@@ -90,7 +91,7 @@ CHECKS = {"sam2": check_sam2, "unsamv2": check_unsamv2}
 
 
 @pytest.mark.parametrize("pack", ["sam2", "unsamv2"])
-def test_golden(pack: str, golden_root: Path) -> None:
-    golden = GoldenPack(golden_root / pack)
+def test_golden(pack: str, golden_root: Path, parity: Parity) -> None:
+    golden = GoldenPack(golden_root / pack, parity)
     golden.check_features()
     CHECKS[pack](golden)

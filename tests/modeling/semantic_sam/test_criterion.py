@@ -7,9 +7,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from unsam.config import get_cfg
-from unsam.modeling.point_losses import point_dice
 from unsam.modeling.semantic_sam import PromptCriterion
-from unsam.modeling.semantic_sam.criterion import PromptTargets, mask_boxes, soft_dice
+from unsam.modeling.semantic_sam.criterion import PromptTargets, mask_boxes
 
 FORBIDDEN = 1e6
 
@@ -113,12 +112,6 @@ def test_quality_learns_one_minus_the_dice_loss_and_leaves_the_mask_alone() -> N
     aim = 0.3 - gradients[1].item() / 2
     assert (0.3 - aim) ** 2 == pytest.approx(losses["loss_quality"].item())
     assert aim == pytest.approx(1 - losses["loss_dice"].item() / 5)
-
-
-def test_soft_dice_is_the_complement_of_the_dice_loss() -> None:
-    logits = torch.randn(4, 30, dtype=torch.float64)
-    truth = (torch.rand(4, 30) < 0.4).double()
-    torch.testing.assert_close(4 - soft_dice(logits, truth).sum(), point_dice(logits, truth, 1.0))
 
 
 def test_losses_are_divided_by_the_number_of_masks() -> None:

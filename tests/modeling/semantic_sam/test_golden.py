@@ -17,12 +17,15 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from tests.golden_weights import recipe_state_dict
+from tests.parity import Parity
 from unsam.checkpoint.conversion import to_native
 from unsam.checkpoint.layouts.unsam_promptable import UNSAM_PROMPTABLE
 from unsam.config import get_cfg
 from unsam.modeling import InputFrame, Prompts, build_model
 from unsam.modeling.prompts import POSITIVE
 from unsam.modeling.semantic_sam import SemanticSam
+
+KINDS = {"masks_sub": "logits", "pred_iou": "quality", "boxes_cxcywh": "boxes"}
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,22 @@ def check_answers(golden: Golden, click: int, answers: tuple[Tensor, Tensor, Ten
 
 
 @pytest.mark.parametrize("pack", ["unsam_promptable"])
-def test_golden(answer: Callable[[str], Golden], pack: str) -> None:
+def test_golden(answer: Callable[[str], Golden], pack: str, parity: Parity) -> None:
     golden = answer(pack)
+    parity.keys[pack] = 648
+    for click, (logits, quality, boxes) in enumerate(golden.alone):
+        wanted = {name: golden.outputs[f"click{click}_{name}"] for name in KINDS}
+        grown = golden.model.grow(logits[0], golden.frame)[:, ::4, ::4]
+        found = {"masks_sub": grown, "pred_iou": quality[0], "boxes_cxcywh": boxes[0]}
+        for name, kind in KINDS.items():
+            parity.error(pack, kind, found[name], wanted[name])
     for click in range(len(golden.alone)):
         check_answers(golden, click, tuple(part[0] for part in golden.alone[click]))
         check_answers(golden, click, tuple(part[click] for part in golden.together))
 
 
 @pytest.mark.parametrize("pack", ["unsam_promptable"])
-def test_golden_features(answer: Callable[[str], Golden], pack: str) -> None:
+def test_golden_features(answer: Callable[[str], Golden], pack: str, parity: Parity) -> None:
     golden = answer(pack)
     steps = {"res2": 8, "res3": 4, "res4": 2, "res5": 1, "mask_features": 4}
     steps |= {f"multi_scale{level}": 2 for level in range(4)}
@@ -140,6 +150,7 @@ def test_golden_features(answer: Callable[[str], Golden], pack: str) -> None:
         assert abs(float(found.std()) - deviation) < 1e-4 * largest
         some = found[:: len(found) // 16, ::step, ::step].numpy()
         np.testing.assert_allclose(some, golden.outputs[f"{name}_sub"], atol=1e-4 * largest, rtol=0)
+        parity.error(pack, "features", some, golden.outputs[f"{name}_sub"])
 
 
 @pytest.mark.parametrize("pack", ["unsam_promptable"])

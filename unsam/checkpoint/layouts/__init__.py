@@ -8,6 +8,7 @@ from unsam.checkpoint.layouts.sam import SAM, SAM_HUB
 from unsam.checkpoint.layouts.sam2 import SAM2, SAM2_HUB
 from unsam.checkpoint.layouts.unsam_promptable import UNSAM_PROMPTABLE
 from unsam.checkpoint.layouts.unsam_whole import UNSAM_WHOLE
+from unsam.checkpoint.layouts.unsam_whole_hub import UNSAM_WHOLE_HUB
 from unsam.checkpoint.layouts.unsamv2 import UNSAMV2, UNSAMV2_MERGED
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -17,6 +18,7 @@ LAYOUTS: tuple[Layout, ...] = (
     SAM2,
     UNSAMV2_MERGED,
     UNSAMV2,
+    UNSAM_WHOLE_HUB,
     SAM_HUB,
     SAM2_HUB,
 )
@@ -30,7 +32,11 @@ PUBLISHED_LAYOUTS: dict[str, tuple[Layout, ...]] = {
 }
 """The layouts of the authors' own files by ``MODEL.META_ARCHITECTURE``, plainest model first."""
 
-HUB_LAYOUTS: dict[str, tuple[Layout, ...]] = {"Sam": (SAM_HUB,), "Sam2": (SAM2_HUB,)}
+HUB_LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "Mask2Former": (UNSAM_WHOLE_HUB,),
+    "Sam": (SAM_HUB,),
+    "Sam2": (SAM2_HUB,),
+}
 """Those of transformers' models, likewise."""
 
 __all__ = ["HUB_LAYOUTS", "LAYOUTS", "OTHER_USES", "PUBLISHED_LAYOUTS", "Layout"]

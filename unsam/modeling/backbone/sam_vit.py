@@ -16,8 +16,7 @@ from torch.func import functional_call
 from unsam.modeling.backbone.base import STAGES, Backbone, shape_of_size
 from unsam.modeling.build import BACKBONES
 from unsam.modeling.layers import ChannelNorm
-from unsam.modeling.sam.image_encoder import SamImageEncoder
-from unsam.modeling.sam.sam import ENCODERS
+from unsam.modeling.sam.image_encoder import ENCODERS, SamImageEncoder
 
 _PYRAMID_DIM = 256
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from PIL import Image
 from torch import Tensor
 
 from unsam.modeling.backbone import Backbone
@@ -19,7 +17,12 @@ from unsam.modeling.mask2former.best_queries import BestQueries
 from unsam.modeling.mask2former.query_criterion import QueryCriterion
 from unsam.modeling.mask2former.query_decoder import MaskedAttentionDecoder
 from unsam.modeling.pixel_decoder import DeformablePixelDecoder, PixelFeatures
-from unsam.modeling.segmentation_model import InputFrame, SegmentationModel, padded_pixels
+from unsam.modeling.segmentation_model import (
+    InputFrame,
+    SegmentationModel,
+    common_size,
+    padded_pixels,
+)
 from unsam.structures import MaskSet
 
 _DIVISOR = 32
@@ -60,6 +63,7 @@ class Mask2Former(SegmentationModel):
         self.backbone = backbone
         self.pixel_decoder = pixel_decoder
         self.query_decoder = query_decoder
+        self.is_granular = query_decoder.film is not None
         self.criterion = criterion
         self.best_queries = best_queries
         self.shorter_side = shorter_side
@@ -83,11 +87,6 @@ class Mask2Former(SegmentationModel):
             "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
-    @property
-    def is_granular(self) -> bool:
-        """Whether the queries can be asked for a granularity."""
-        return self.query_decoder.film is not None
-
     def resized_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         """Scale the shorter side to `shorter_side`, the longer to at most `max_longer_side`."""
         scale = self.shorter_side / min(photo_size)
@@ -98,14 +97,7 @@ class Mask2Former(SegmentationModel):
 
     def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """Return the least height and width, multiples of 32, that hold all sizes."""
-        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-        return -(-height // _DIVISOR) * _DIVISOR, -(-width // _DIVISOR) * _DIVISOR
-
-    def prepare(self, photo: np.ndarray) -> Tensor:
-        """Resize ``uint8 [H, W, 3]`` to uint8 ``[3, h, w]``, by Pillow's bilinear filter."""
-        height, width = self.resized_size((photo.shape[0], photo.shape[1]))
-        resized = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+        return common_size(sizes, _DIVISOR)
 
     def encode(self, images: Sequence[Tensor]) -> PixelFeatures:
         """Encode photos once, whatever granularities are asked for later.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from segment_anything.modeling.image_encoder import Attention, ImageEncoderViT
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_blocks": (2, 5, 8, 11)},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_blocks": (5, 11, 17, 23)},
+    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_blocks": (7, 15, 23, 31)},
+}
+"""The image encoders that were released: ViT-B, ViT-L, ViT-H."""
 
 _WINDOW = 14
 _QUERY_ROWS = 8
@@ -26,8 +34,7 @@ class SamImageEncoder(ImageEncoderViT):
         depth: number of blocks.
         num_heads: heads of each.
         global_blocks: indices of the blocks that attend to all cells, not to windows of 14 x 14.
-        image_size: side of the square input in pixels, a multiple of 16, at
-            least 32.
+        image_size: side of the square input in pixels, a multiple of 16, at least 32.
         out_dim: channels of the embedding.
         fused: compute attention by torch's fused kernels. False is segment-anything's own
             computation, to the last bit.

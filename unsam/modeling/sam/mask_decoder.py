@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from segment_anything.modeling import MaskDecoder
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from unsam.modeling.granular_parts import GranularityParts
+from unsam.modeling.layers import upscale_cells
 from unsam.modeling.prompts import spread
 from unsam.modeling.two_way_transformer import Attention, TwoWayTransformer
 
@@ -141,17 +142,6 @@ class SamMaskDecoder(MaskDecoder):
         x = F.gelu(upscale_cells(x.flatten(1, 2), second)).unflatten(2, (4, -1)).flatten(1, 2)
         logits = (weights.to(x.dtype) @ x.transpose(1, 2)).reshape(P, M, h, w, 2, 2, 2, 2)
         return logits.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(P, M, 4 * h, 4 * w)
-
-
-def upscale_cells(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """Apply a transposed 2x2 convolution of stride 2 to cells, ``[P, N, C]`` to ``[P, N, 4 C']``.
-
-    Such a convolution is one matrix product per cell; the four sub-cells (y, x) of each come
-    before the channels in the result.
-    """
-    assert layer.bias is not None
-    weight = layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels)
-    return F.linear(x, weight, layer.bias.repeat(4))
 
 
 class _ExplicitAttention(Attention):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,18 +20,12 @@ from unsam.modeling.criterion import MaskCriterion
 from unsam.modeling.granular_parts import GranularityParts
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.lora import add_lora, enable_lora
+from unsam.modeling.precision import at_least_float32
 from unsam.modeling.prompts import Prompts
-from unsam.modeling.sam.image_encoder import SamImageEncoder
+from unsam.modeling.sam.image_encoder import ENCODERS, SamImageEncoder
 from unsam.modeling.sam.mask_decoder import LORA_LAYERS, DecoderInput, SamMaskDecoder
 from unsam.modeling.sam.prompt_encoder import SamPromptEncoder
 from unsam.modeling.segmentation_model import InputFrame, padded_pixels
-
-ENCODERS: dict[str, dict[str, Any]] = {
-    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_blocks": (2, 5, 8, 11)},
-    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_blocks": (5, 11, 17, 23)},
-    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_blocks": (7, 15, 23, 31)},
-}
-"""The image encoders that were released: ViT-B, ViT-L, ViT-H."""
 
 _GROWN_AT_ONCE = 16
 
@@ -64,7 +57,8 @@ class Sam(ClickTrainedModel):
         prompt_encoder: prompts to tokens.
         mask_decoder: both to masks.
         granularity: what granularity adds; None for plain SAM.
-        lora: ``rank``, ``alpha`` and ``dropout`` of the updates; read with `granularity` alone.
+        lora: ``rank``, ``alpha`` and ``dropout`` of the updates, read with `granularity` alone;
+            None for none.
         criterion: the losses.
         automatic: how whole photos are segmented.
         clicks: the simulated user of training.
@@ -111,23 +105,26 @@ class Sam(ClickTrainedModel):
             raise ConfigError(
                 f"MODEL.SAM.SIZE: unknown '{node.SIZE}'; known: {', '.join(ENCODERS)}"
             )
-        parts = GranularityParts(
-            fourier_dim=granular.FOURIER_DIM,
-            temperature=granular.TEMPERATURE,
-            quality_head=granular.QUALITY_HEAD,
-        )
+        parts = None
+        if granular.ENABLED:
+            parts = GranularityParts(
+                fourier_dim=granular.FOURIER_DIM,
+                temperature=granular.TEMPERATURE,
+                quality_head=granular.QUALITY_HEAD,
+            )
+        lora = {
+            "rank": granular.LORA_RANK,
+            "alpha": granular.LORA_ALPHA,
+            "dropout": granular.LORA_DROPOUT,
+        }
         return {
             "image_encoder": SamImageEncoder(
                 **ENCODERS[node.SIZE], image_size=cfg.INPUT.IMAGE_SIZE, fused=node.FUSED_ATTENTION
             ),
             "prompt_encoder": SamPromptEncoder(image_size=cfg.INPUT.IMAGE_SIZE),
             "mask_decoder": SamMaskDecoder(fused=node.FUSED_ATTENTION),
-            "granularity": parts if granular.ENABLED else None,
-            "lora": {
-                "rank": granular.LORA_RANK,
-                "alpha": granular.LORA_ALPHA,
-                "dropout": granular.LORA_DROPOUT,
-            },
+            "granularity": parts,
+            "lora": lora if granular.LORA_RANK else None,
             "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
             "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
             "clicks": TrainingClicks(**TrainingClicks.from_config(cfg)),
@@ -144,12 +141,6 @@ class Sam(ClickTrainedModel):
     def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """Return the square that every input of the model is."""
         return self.image_size, self.image_size
-
-    def prepare(self, photo: np.ndarray) -> Tensor:
-        """Resize ``uint8 [H, W, 3]`` to uint8 ``[3, h, w]`` by Pillow's bilinear filter."""
-        height, width = self.resized_size((photo.shape[0], photo.shape[1]))
-        resized = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def place(self, points: np.ndarray, is_corner: np.ndarray, frame: InputFrame) -> np.ndarray:
         """Bring points from the photo into the input as segment-anything does.
@@ -200,7 +191,7 @@ class Sam(ClickTrainedModel):
             features, prompts, self.granularity.encoding(prompts.granularity)
         )
         logits, quality = self.mask_decoder.answer_granularity(inputs, self.granularity)
-        return _at_least_float32(logits), _at_least_float32(quality)
+        return at_least_float32(logits), at_least_float32(quality)
 
     def decode_all(self, features: SamFeatures, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts with SAM's three masks each, see `PromptableModel.decode_all`."""
@@ -232,10 +223,10 @@ class Sam(ClickTrainedModel):
         self, features: SamFeatures, prompts: Prompts, slots: slice
     ) -> tuple[Tensor, Tensor]:
         if len(prompts) == 0:
-            return self._nothing(features, len(range(4)[slots]))
+            return self._nothing(features, len(range(self.mask_decoder.num_mask_tokens)[slots]))
         enable_lora(self.mask_decoder, False)
         logits, quality = self.mask_decoder(self._decoder_input(features, prompts), slots)
-        return _at_least_float32(logits), _at_least_float32(quality)
+        return at_least_float32(logits), at_least_float32(quality)
 
     def _decoder_input(
         self, features: SamFeatures, prompts: Prompts, asked: Tensor | None = None
@@ -259,7 +250,3 @@ class Sam(ClickTrainedModel):
         size = self.image_size // self.mask_stride
         empty = features.embedding.new_zeros((0, num_masks, size, size))
         return empty, empty[:, :, 0, 0]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

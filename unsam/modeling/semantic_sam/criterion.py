@@ -17,6 +17,7 @@ from unsam.modeling.point_losses import (
     point_bce,
     point_dice,
     sample_points,
+    soft_dice,
     uncertain_points,
 )
 
@@ -180,13 +181,6 @@ def _masks_at(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
             for some, where in zip(index.split(_CHUNK), points.split(_CHUNK), strict=True)
         ]
     )
-
-
-def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the soft dice coefficient of each row of ``[N, K]``, ``[N]`` in [0, 1]."""
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * truth).sum(1)
-    return (overlap + 1) / (probability.sum(1) + truth.sum(1) + 1)
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from PIL import Image
@@ -21,7 +20,7 @@ from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.pixel_decoder import DeformablePixelDecoder
 from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
-from unsam.modeling.segmentation_model import InputFrame, padded_pixels
+from unsam.modeling.segmentation_model import InputFrame, common_size, padded_pixels
 from unsam.modeling.semantic_sam.criterion import PromptCriterion, PromptTargets
 from unsam.modeling.semantic_sam.prompt_boxes import (
     BOX_KIND,
@@ -80,9 +79,9 @@ class SemanticSam(PromptableModel):
         pixel_std: RGB standard deviation, 0 to 255.
     """
 
-    is_granular = False
     takes_masks: ClassVar[bool] = False
     max_points: ClassVar[int | None] = 2
+    resampling = Image.Resampling.BICUBIC
     mask_stride = 4
 
     def __init__(
@@ -154,14 +153,7 @@ class SemanticSam(PromptableModel):
 
     def padded_size(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """Return the least height and width, multiples of 32, that hold all sizes."""
-        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-        return -(-height // _DIVISOR) * _DIVISOR, -(-width // _DIVISOR) * _DIVISOR
-
-    def prepare(self, photo: np.ndarray) -> Tensor:
-        """Resize ``uint8 [H, W, 3]`` to uint8 ``[3, h, w]``, bicubic as Pillow does it."""
-        height, width = self.resized_size((photo.shape[0], photo.shape[1]))
-        resized = Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+        return common_size(sizes, _DIVISOR)
 
     def encode(self, images: Sequence[Tensor]) -> EncodedPhotos:
         """Encode photos once, for any number of prompts.
@@ -261,11 +253,9 @@ class SemanticSam(PromptableModel):
         drawn = [self._draw(sample, features.padded_size) for sample in batch]
         count = sum(int((pair[1].index >= 0).sum()) for pair in drawn if pair is not None)
         num_masks = mean_mask_count(count, self.device)
-        # Zero, but a function of every parameter: all processes exchange the same gradients.
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        anchor = 0.0 * torch.stack([parameter.sum() for parameter in trained]).sum()
-        losses = dict.fromkeys(_LOSSES, anchor)
-        iou = anchor.detach()
+        zero = self.zero_loss()
+        losses = dict.fromkeys(_LOSSES, zero)
+        iou = zero.detach()
         for photo, pair in enumerate(drawn):
             if pair is None:
                 continue
