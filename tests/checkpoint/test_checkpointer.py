@@ -22,14 +22,14 @@ from torch import nn
 from unsam.checkpoint.atomic import StorageError
 from unsam.checkpoint.checkpointer import (
     Checkpointer,
+    fit_model_weights,
     load_checkpoint,
-    load_model_weights,
-    read_checkpoint_config,
     save_checkpoint,
     save_weights,
 )
-from unsam.config import config_text, get_cfg, load_config_text
-from unsam.errors import CheckpointError, ConfigError
+from unsam.checkpoint.foreign_weights import read_weights_file
+from unsam.config import config_text, get_cfg
+from unsam.errors import CheckpointError
 
 
 def make_state(iteration: int = 7, model: nn.Module | None = None) -> dict[str, Any]:
@@ -67,9 +67,11 @@ def test_round_trip(path: Path) -> None:
     assert state["iteration"] == 7
     assert state["rng"][0]["python"] == random.getstate()
     model = nn.Linear(3, 2)
-    load_model_weights(model, path)
+    fit_model_weights(model, state["model"], name="", architecture="")
     assert torch.equal(model.weight, state["model"]["weight"])
-    assert read_checkpoint_config(path) == load_config_text(config_text(get_cfg()), "")
+    file = read_weights_file(path)
+    assert torch.equal(file.tensors["weight"], model.weight)
+    assert file.config == state["config"]
 
 
 def test_safetensors_round_trip_with_tied_weights(tmp_path: Path) -> None:
@@ -79,23 +81,17 @@ def test_safetensors_round_trip_with_tied_weights(tmp_path: Path) -> None:
     save_weights(model, file, config_text(get_cfg()))
     other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     other[1].weight = other[0].weight
-    load_model_weights(other, file)
+    read = read_weights_file(file)
+    fit_model_weights(other, read.tensors, name="", architecture="")
     assert torch.equal(other[0].weight, model[0].weight)
-    assert read_checkpoint_config(file).MODEL.META_ARCHITECTURE == "GranularSam"
-    save_weights(model, tmp_path / "bare.safetensors", "")
-    assert "--config-file" in error_of(read_checkpoint_config, tmp_path / "bare.safetensors")
+    assert read.config == config_text(get_cfg())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_truncated(path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    for function in (load_checkpoint, read_checkpoint_config):
-        assert "truncated" in error_of(function, path)
-    file = path.with_suffix(".safetensors")
-    save_weights(nn.Linear(3, 2), file, "")
-    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
-    assert "truncated" in error_of(load_model_weights, nn.Linear(3, 2), file)
+    assert "truncated" in error_of(load_checkpoint, path)
 
 
 def test_any_flipped_byte_of_the_weights_is_noticed(tmp_path: Path) -> None:
@@ -114,7 +110,6 @@ def test_not_a_checkpoint(tmp_path: Path) -> None:
     text.write_text("hello")
     assert "not a checkpoint" in error_of(load_checkpoint, text)
     assert "no such" in error_of(load_checkpoint, tmp_path / "none.pt")
-    assert "no such" in error_of(load_model_weights, nn.Linear(1, 1), tmp_path / "none.safetensors")
     assert "no such" in error_of(load_checkpoint, tmp_path)
     torch.save({"weight": torch.zeros(1)}, text)
     assert "format_version" in error_of(load_checkpoint, text)
@@ -140,7 +135,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     torch.save({"format_version": 1, **make_state(), "scaler": Bomb(marker)}, file)
     assert "refused" in error_of(load_checkpoint, file)
     file.write_bytes(pickle.dumps(Bomb(marker)))
-    assert "not a checkpoint" in error_of(load_model_weights, nn.Linear(1, 1), file)
+    assert "not a checkpoint" in error_of(load_checkpoint, file)
     assert not marker.exists()
 
 
@@ -151,21 +146,16 @@ def test_another_architecture_is_described_and_changes_nothing(path: Path) -> No
             self.weight = nn.Parameter(torch.zeros(3, 5))
             self.extra = nn.Linear(2, 2)
 
-    model = Other()
-    text = error_of(load_model_weights, model, path)
-    assert "weights of GranularSam do not fit this Other" in text
+    model, weights = Other(), load_checkpoint(path)["model"]
+    with pytest.raises(CheckpointError) as caught:
+        fit_model_weights(model, weights, name="a.pt", architecture="GranularSam")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "a.pt: weights of GranularSam do not fit this Other" in text
     assert "2 missing (extra.weight, extra.bias)" in text
     assert "1 left over (bias)" in text
     assert "1 of another shape (weight [2, 3] in the file, [3, 5] in the model)" in text
     assert not model.weight.any()
-
-
-def test_config_of_another_version(path: Path) -> None:
-    state = make_state()
-    state["config"] += "NEW_KEY: 1\n"
-    save_checkpoint(path, state)
-    with pytest.raises(ConfigError, match="NEW_KEY"):
-        read_checkpoint_config(path)
 
 
 # --------------------------------------------------------------------------- trouble on disk

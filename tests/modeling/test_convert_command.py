@@ -13,6 +13,7 @@ from unsam.checkpoint.conversion import to_published
 from unsam.checkpoint.foreign_weights import read_weights_file
 from unsam.checkpoint.hub import save_pretrained
 from unsam.checkpoint.layouts.sam2 import SAM2
+from unsam.checkpoint.layouts.unsamv2 import UNSAMV2, UNSAMV2_MERGED
 from unsam.cli import main
 from unsam.config import load_config
 from unsam.modeling import build_model
@@ -158,3 +159,18 @@ def test_the_script_is_the_same_command(repository, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, cwd=repository)
     assert done.returncode == 1
     assert done.stderr.startswith("unsam: error: nowhere.pth")
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_unsamv2_keeps_its_updates_or_their_sum(rank, tmp_path):
+    overrides = [*SMALL, "MODEL.SAM2.SIZE", "tiny", "MODEL.GRANULARITY.LORA_RANK", str(rank)]
+    model = build_model(load_config("unsamv2/sam2_hiera_small.yaml", overrides))
+    layout = UNSAMV2 if rank else UNSAMV2_MERGED
+    path, folder, back = tmp_path / "unsamv2.pt", tmp_path / "model", tmp_path / "back.pt"
+    tensors = to_published(model.state_dict(), layout, "Sam2")
+    torch.save({"model": tensors}, path)
+    assert main(["convert-checkpoint", str(path), str(folder), *OPTS]) == 0
+    assert main(["convert-checkpoint", str(folder), str(back), "--to", "published"]) == 0
+    found = read_weights_file(back).tensors
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)

@@ -106,6 +106,25 @@ def test_own_folders_and_files(own, tmp_path):
     assert cfg.INFERENCE.POINTS_PER_SIDE == 5
     with pytest.raises(ConfigError, match="unknown key"):
         load_pretrained(folder, overrides=["INFERENCE.POINTZ", "5"])
+    with (folder / "config.yaml").open("a") as config:
+        config.write("OF_A_LATER_VERSION: 1\n")
+    with pytest.raises(ConfigError, match="unknown key OF_A_LATER_VERSION"):
+        load_pretrained(folder)
+
+
+def test_own_names_without_a_config_need_one(own, tmp_path):
+    torch.save(own.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="unknown model"):
+        open_pretrained(tmp_path / "a.pth")
+    (tmp_path / "own.yaml").write_text(config_text(OWN))
+    loaded = open_pretrained(tmp_path / "a.pth", config_file=str(tmp_path / "own.yaml"))
+    assert equal(loaded.model.state_dict(), own.state_dict())
+
+
+def test_a_folder_with_a_name_of_the_zoo_is_a_folder(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_pretrained(own, OWN, "unsamv2")
+    assert equal(load_pretrained("unsamv2")[0].state_dict(), own.state_dict())
 
 
 def test_own_names_without_a_config_go_into_a_model(own, tmp_path):
@@ -176,7 +195,7 @@ def test_names_of_the_zoo_are_fetched_and_checked(tmp_path, monkeypatch):
 def test_hub_names_are_fetched(own, tmp_path, monkeypatch):
     folder = save_pretrained(own, OWN, tmp_path / "model")
     monkeypatch.setattr("unsam.modeling.pretrained.fetch_repository", lambda name: folder / "")
-    for source in ("owner/name", "hf://owner/name"):
+    for source in ("owner/name", "hf://owner/name", "owner/sam2.1-hiera-small"):
         assert equal(load_pretrained(source)[0].state_dict(), own.state_dict())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, first_line
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -50,7 +50,7 @@ def read_array_pickle(path: str | Path) -> Any:
         OSError,
     ) as error:
         raise CheckpointError(
-            f"{file}: damaged: a truncated or broken pickle ({_first_line(error)}); get it again"
+            f"{file}: damaged: a truncated or broken pickle ({first_line(error)}); get it again"
         ) from None
 
 
@@ -117,8 +117,3 @@ def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise _Forbidden(f"text in {encoding}")
     return text.encode("latin1")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).split("\n")
-    return lines[0][:160] or type(error).__name__

@@ -12,8 +12,8 @@ A checkpoint is one file that holds tensors and plain values only::
     iteration       int, finished optimizer steps
     config          the merged config as YAML text
 
-It is opened with ``weights_only=True``, so a file from the net cannot run code. Weights alone can
-be kept as safetensors, which every function here that reads weights takes too.
+It is opened with ``weights_only=True``, so a file from the net cannot run code. Weights alone are
+kept as safetensors; `unsam.checkpoint.foreign_weights` reads those of either kind.
 """
 
 from __future__ import annotations
@@ -28,16 +28,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
-import yaml
-from fvcore.common.config import CfgNode
 from torch import nn
 
 from unsam.checkpoint.atomic import atomic_writer
-from unsam.config import load_config_text
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, counted, first_line
 
 FORMAT_VERSION = 1
 _KEYS = (
@@ -51,7 +47,6 @@ _KEYS = (
     "config",
 )
 _NAME = re.compile(r"^iter_(\d{8})\.pt$")
-_SAFETENSORS = ".safetensors"
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +85,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file}: refused, for it holds more than tensors and plain values, which could run "
-            f"code ({_first_line(error)})"
+            f"code ({first_line(error)})"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{file}: damaged checkpoint ({_first_line(error)}); use an older one"
+            f"{file}: damaged checkpoint ({first_line(error)}); use an older one"
         ) from None
     if not isinstance(state, dict) or "format_version" not in state:
         raise CheckpointError(
@@ -112,17 +107,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def load_model_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load the weights of a checkpoint or a ``.safetensors`` file into `model`, all or nothing.
-
-    Raises:
-        CheckpointError: the file cannot be read, or its weights do not fit: the text counts and
-            names the missing, left-over and differently shaped ones. The model is then unchanged.
-    """
-    weights, config = _read_weights(Path(path))
-    fit_model_weights(model, weights, name=str(path), architecture=_architecture(config))
-
-
 def fit_model_weights(
     model: nn.Module, weights: dict[str, torch.Tensor], *, name: str, architecture: str
 ) -> None:
@@ -135,7 +119,8 @@ def fit_model_weights(
         architecture: what the weights were made for, for the error.
 
     Raises:
-        CheckpointError: see `load_model_weights`.
+        CheckpointError: the weights do not fit: the text counts and names the missing, left-over
+            and differently shaped ones. The model is then unchanged.
     """
     own = model.state_dict()
     missing = [key for key in own if key not in weights]
@@ -148,8 +133,8 @@ def fit_model_weights(
     if missing or left_over or shapes:
         raise CheckpointError(
             f"{name}: weights of {architecture} do not fit this {type(model).__name__}: "
-            f"{_count(missing, 'missing')}, {_count(left_over, 'left over')}, "
-            f"{_count(shapes, 'of another shape')}; use the config that the weights came with"
+            f"{counted(missing, 'missing')}, {counted(left_over, 'left over')}, "
+            f"{counted(shapes, 'of another shape')}; use the config that the weights came with"
         )
     model.load_state_dict(weights, strict=True)
 
@@ -174,19 +159,6 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], config_text: st
     metadata = {"format": "pt", "config": config_text, "format_version": str(FORMAT_VERSION)}
     with atomic_writer(path) as stream:
         stream.write(safetensors.torch.save(tensors, metadata))
-
-
-def read_checkpoint_config(path: str | os.PathLike[str]) -> CfgNode:
-    """Return the frozen config that a checkpoint or a ``.safetensors`` file carries.
-
-    Raises:
-        CheckpointError: the file cannot be read or carries no config.
-        ConfigError: the config has keys that this version does not know.
-    """
-    _, text = _read_weights(Path(path))
-    if not text:
-        raise CheckpointError(f"{path}: carries no config; give it with --config-file")
-    return load_config_text(text, str(path))
 
 
 class Checkpointer:
@@ -268,7 +240,7 @@ def _check_archive(file: Path) -> None:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
         raise CheckpointError(
-            f"{file}: truncated checkpoint ({file.stat().st_size} bytes; {_first_line(error)}); "
+            f"{file}: truncated checkpoint ({file.stat().st_size} bytes; {first_line(error)}); "
             "use an older one"
         ) from None
     except OSError as error:
@@ -277,40 +249,3 @@ def _check_archive(file: Path) -> None:
         raise CheckpointError(
             f"{file}: damaged checkpoint (wrong checksum in {damaged}); use an older one"
         )
-
-
-def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Return ``(weights by name, config text or "")`` of either kind of file."""
-    if file.suffix != _SAFETENSORS:
-        state = load_checkpoint(file)
-        return state["model"], state["config"]
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file")
-    try:
-        with safetensors.safe_open(file, framework="pt") as archive:
-            # Its keys() is a method of the format's reader, which is not iterable itself.
-            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-            return weights, (archive.metadata() or {}).get("config", "")
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: truncated or not a safetensors file ({_first_line(error)})"
-        ) from None
-
-
-def _architecture(config_text: str) -> str:
-    """Return ``MODEL.META_ARCHITECTURE`` of a config text."""
-    try:
-        return str(yaml.safe_load(config_text)["MODEL"]["META_ARCHITECTURE"])
-    except (yaml.YAMLError, KeyError, TypeError):
-        return "an unknown architecture"
-
-
-def _count(items: list[str], what: str) -> str:
-    if not items:
-        return f"0 {what}"
-    return f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unsam.checkpoint.layouts import LAYOUTS, OTHER_USES
 from unsam.checkpoint.layouts.base import Layout, Recipe, Weights
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, counted
 
 _JOIN = " + "
 
@@ -191,7 +191,7 @@ def to_published(native: Weights, layout: Layout, name: str) -> dict[str, Tensor
             result[published] = part.clone() if len(theirs) > 1 else part
     if nameless or differing:
         kinds = ((nameless, "without a name in it"), (differing, "that it holds once but differ"))
-        faults = [_counted(names, what) for names, what in kinds if names]
+        faults = [counted(names, what) for names, what in kinds if names]
         raise CheckpointError(
             f"{name}: the layout {layout.name} cannot hold this model: {', '.join(faults)}; "
             "convert to native"
@@ -213,16 +213,16 @@ def require_complete(report: Report, name: str, *, allow_partial: bool = False) 
     """
     if report.not_finite:
         raise CheckpointError(
-            f"{name}: {_counted(report.not_finite, 'with NaN or infinity')}; "
+            f"{name}: {counted(report.not_finite, 'with NaN or infinity')}; "
             "the weights are damaged, use another file"
         )
     if report.is_complete or allow_partial:
         return
     faults = (
-        _counted(report.missing, "missing"),
-        _counted(report.left_over, "left over"),
-        _counted(report.other_shape, "of another shape"),
-        *((_counted(report.unequal, "unequal repeats"),) if report.unequal else ()),
+        counted(report.missing, "missing"),
+        counted(report.left_over, "left over"),
+        counted(report.other_shape, "of another shape"),
+        *((counted(report.unequal, "unequal repeats"),) if report.unequal else ()),
     )
     raise CheckpointError(
         f"{name}: weights of {report.layout.title} do not fit the model: {', '.join(faults)}; "
@@ -287,10 +287,3 @@ def _grouped(what: str, lines: Iterable[str]) -> list[str]:
     """Count lines that are equal but for their numbers."""
     groups = Counter(re.sub(r"\d+", "*", line) for line in lines)
     return [f"{what}:", *(f"{count:>6} x {line}" for line, count in groups.items())] * bool(groups)
-
-
-def _counted(items: Iterable[str], what: str) -> str:
-    names = list(items)
-    if not names:
-        return f"0 {what}"
-    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

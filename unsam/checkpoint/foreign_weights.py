@@ -19,7 +19,7 @@ from torch import Tensor
 from unsam.checkpoint.array_pickle import read_array_pickle
 from unsam.checkpoint.checkpointer import FORMAT_VERSION
 from unsam.checkpoint.file_kind import FileKind, file_kind
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, first_line
 
 # Where training checkpoints keep the tensors; DINO's teacher is the network that is published.
 _WRAPPERS = ("model", "state_dict", "teacher")
@@ -110,7 +110,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
             return {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{file}: truncated or not a safetensors file ({_first_line(error)})"
+            f"{file}: truncated or not a safetensors file ({first_line(error)})"
         ) from None
 
 
@@ -135,7 +135,7 @@ def _read_torch(file: Path) -> Any:
         ) from None
     # A pickle of garbage can raise any of these.
     except (RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{file}: damaged ({_first_line(error)}); get it again") from None
+        raise CheckpointError(f"{file}: damaged ({first_line(error)}); get it again") from None
 
 
 def _check_sums(file: Path) -> None:
@@ -145,7 +145,7 @@ def _check_sums(file: Path) -> None:
             try:
                 damaged = archive.testzip()
             except (zipfile.BadZipFile, EOFError, OSError) as error:
-                damaged = _first_line(error)
+                damaged = first_line(error)
         if damaged is not None:
             raise CheckpointError(f"{file}: damaged (wrong checksum: {damaged}); get it again")
 
@@ -161,8 +161,3 @@ def _numpy_globals() -> list[Any]:
     ]
     numbers = ("float16", "float32", "float64", "int32", "int64")
     return [*names, np.ndarray, np.dtype, *(type(np.dtype(name)) for name in numbers)]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__

@@ -154,6 +154,10 @@ class GranularSam(ClickTrainedModel):
         if prompts.granularity is None:
             raise ValueError("GranularSam has one answer per granularity; name granularities")
         h, w = features.embedding.shape[-2:]
+        if len(prompts) == 0:
+            cells = self.image_encoder.stride // self.mask_stride
+            empty = features.embedding.new_zeros((0, cells * h, cells * w), dtype=torch.float32)
+            return empty, empty[:, 0, 0]
         sparse, real = self.prompt_encoder.sparse(prompts, features)
         dense = self.prompt_encoder.dense(prompts, h, w)
         position = self.prompt_encoder.position.grid(h, w, self.image_encoder.stride)

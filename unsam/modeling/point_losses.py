@@ -6,13 +6,72 @@ mask logits at a quarter of the input and the target masks at the input's own si
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from fvcore.common.config import CfgNode
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _WORST_COST = 1e6
+
+
+class PointCriterion(nn.Module):
+    """Base of the criteria that match answers with masks and compare them at points.
+
+    Args:
+        mask_weight: weight of the binary cross entropy of the masks, in losses and matching.
+        dice_weight: weight of the dice loss of the masks, in both.
+        num_points: points per mask, in both.
+        oversample: candidates per point of the losses, see `uncertain_points`.
+        importance: share of uncertain points.
+
+    Raises:
+        ValueError: no points, fewer candidates than points, or a share outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        *,
+        mask_weight: float,
+        dice_weight: float,
+        num_points: int,
+        oversample: float,
+        importance: float,
+    ) -> None:
+        super().__init__()
+        if num_points < 1 or oversample < 1 or not 0 <= importance <= 1:
+            raise ValueError(
+                "CRITERION.QUERIES needs NUM_POINTS and OVERSAMPLE of at least 1 and IMPORTANCE in "
+                f"[0, 1], got {num_points}, {oversample} and {importance}"
+            )
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.num_points = num_points
+        self.oversample = oversample
+        self.importance = importance
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate ``CRITERION.QUERIES`` into the constructor's arguments."""
+        node = cfg.CRITERION.QUERIES
+        return {
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "num_points": node.NUM_POINTS,
+            "oversample": node.OVERSAMPLE,
+            "importance": node.IMPORTANCE,
+        }
+
+    def random_points(self, like: Tensor) -> Tensor:
+        """Return points ``[1, num_points, 2]`` on the device and of the type of a tensor."""
+        return torch.rand(1, self.num_points, 2, device=like.device, dtype=like.dtype)
+
+    def loss_points(self, logits: Tensor) -> Tensor:
+        """Return the points ``[N, num_points, 2]`` that masks ``[N, h, w]`` are scored at."""
+        return uncertain_points(logits.detach(), self.num_points, self.oversample, self.importance)
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ from unsam.modeling.segmentation_model import SegmentationModel
 
 _REMOTE = ("http://", "https://", "file:")
 _HUB = "hf://"
+# Not any ending: sam2.1-hiera-small is the name of a repository.
+_FILE_ENDINGS = (".pth", ".pt", ".pkl", ".bin", ".safetensors", ".yaml")
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,18 @@ def open_pretrained(
         CheckpointError: see `load_pretrained`.
         ConfigError: wrong overrides or no such config file.
     """
-    entry = ZOO.get(str(source))
-    if config_file is None and entry is not None and not entry.key:
-        config_file = entry.config
     name, path = str(source), locate(source)
+    if config_file is None and name in ZOO and not _is_local(source):
+        config_file = ZOO[name].config
     file = _read(path)
-    layout = _layout(file, name)
-    cfg = _config(file, layout, name, config_file, overrides)
-    model = build_without_values(cfg)
+    if config_file is None:
+        layout = _layout(file, name)
+        cfg = _config(file, layout, name, overrides)
+        model = build_without_values(cfg)
+    else:
+        cfg = load_config(config_file, overrides)
+        model = build_without_values(cfg)
+        layout = _layout(file, name, model)
     native, report = _convert(model, file.tensors, layout)
     require_complete(report, name, allow_partial=allow_partial)
     if len(native) < len(model.state_dict()):
@@ -144,7 +150,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     """
     name = str(source)
     path = Path(source).expanduser()
-    if path.exists():
+    if _is_local(path):
         return path
     if name in ZOO:
         entry = ZOO[name]
@@ -161,7 +167,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     if name.startswith(_HUB):
         repository = name.removeprefix(_HUB)
         return fetch_repository(repository) if is_repository(repository) else fetch_weights(name)
-    if is_repository(name) and not path.suffix:
+    if is_repository(name) and path.suffix not in _FILE_ENDINGS:
         try:
             return fetch_repository(name)
         except CheckpointError as error:
@@ -171,6 +177,10 @@ def locate(source: str | os.PathLike[str]) -> Path:
     raise CheckpointError(
         f"{name}: no such file or folder, and no name of the model zoo; {nearest(name, ZOO)}"
     )
+
+
+def _is_local(source: str | os.PathLike[str]) -> bool:
+    return Path(source).expanduser().exists()
 
 
 class _NoRandomValues(TorchFunctionMode):
@@ -254,11 +264,8 @@ def _own_layout(config: str) -> Layout:
     )
 
 
-def _config(
-    file: WeightsFile, layout: Layout, name: str, config_file: str | None, overrides: Sequence[str]
-) -> CfgNode:
-    if config_file is not None:
-        return load_config(config_file, overrides)
+def _config(file: WeightsFile, layout: Layout, name: str, overrides: Sequence[str]) -> CfgNode:
+    """Return the config that came with a file, or else that of the recipe of its layout."""
     if not file.config:
         recipe = layout.recipe(file.tensors)
         return load_config(recipe.config, [*map(str, recipe.overrides), *overrides])

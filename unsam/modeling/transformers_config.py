@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fvcore.common.config import CfgNode
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerImageProcessor,
     PretrainedConfig,
-    ResNetConfig,
     Sam2ImageProcessor,
     Sam2VideoProcessor,
     Sam2VideoVideoProcessor,
     SamConfig,
     SamImageProcessor,
     SamProcessor,
-    SwinConfig,
 )
 
 from unsam.errors import CheckpointError
-from unsam.modeling.backbone.resnet import ResNet50
 from unsam.modeling.backbone.swin import SIZES as SWIN_SIZES
 from unsam.modeling.sam.sam import ENCODERS
 from unsam.modeling.sam2.architectures import SIZES, video_config
@@ -26,7 +25,6 @@ from unsam.modeling.sam2.architectures import SIZES, video_config
 Processor = SamProcessor | Sam2VideoProcessor | Mask2FormerImageProcessor
 """What prepares photos for a model of transformers; ``save_pretrained(folder)`` writes it."""
 
-_STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _DIVISOR = 32
 _MASK_STRIDE = 4
 # Built into their Mask2Former.
@@ -73,7 +71,7 @@ def transformers_processor(cfg: CfgNode) -> Processor:
     mask_side = size // _MASK_STRIDE
     mask_square = {"height": mask_side, "width": mask_side}
     # They scale photos to [0, 1] first.
-    scale = {
+    scale: dict[str, Any] = {
         "image_mean": [value / 255 for value in cfg.INPUT.PIXEL_MEAN],
         "image_std": [value / 255 for value in cfg.INPUT.PIXEL_STD],
     }
@@ -146,20 +144,23 @@ def _mask2former_config(cfg: CfgNode) -> Mask2FormerConfig:
     )
 
 
-def _backbone_config(cfg: CfgNode) -> ResNetConfig | SwinConfig:
+def _backbone_config(cfg: CfgNode) -> dict[str, Any]:
     node = cfg.MODEL.BACKBONE
+    stages = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
     if node.NAME == "ResNet50":
-        return ResNetConfig(hidden_sizes=list(ResNet50.channels), out_features=_STAGES)
+        # Their default is ResNet-50 with the strides where ours are.
+        return {"model_type": "resnet", "downsample_in_bottleneck": False, **stages}
     if node.NAME == "SwinTransformer":
         shape = SWIN_SIZES[node.SIZE]
-        return SwinConfig(
-            embed_dim=shape.dim,
-            depths=list(shape.depths),
-            num_heads=list(shape.num_heads),
-            window_size=shape.window,
-            drop_path_rate=node.DROP_PATH,
-            out_features=_STAGES,
-        )
+        return {
+            "model_type": "swin",
+            "embed_dim": shape.dim,
+            "depths": list(shape.depths),
+            "num_heads": list(shape.num_heads),
+            "window_size": shape.window,
+            "drop_path_rate": node.DROP_PATH,
+            **stages,
+        }
     raise CheckpointError(
         f"transformers' Mask2Former has no backbone {node.NAME}; convert to native"
     )

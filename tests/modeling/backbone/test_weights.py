@@ -145,14 +145,14 @@ def lose_a_stage_norm(tensors: Tensors) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lose_a_tensor, r"1 missing \(first: layers.0.blocks.0.attn.qkv.weight\)"),
-        (add_a_tensor, r"1 left over \(first: layers.0.blocks.7.norm1.weight\)"),
+        (lose_a_tensor, r"1 missing \(layers.0.blocks.0.attn.qkv.weight\)"),
+        (add_a_tensor, r"1 left over \(layers.0.blocks.7.norm1.weight\)"),
         (
             reshape_a_tensor,
-            r"1 of another shape \(first: patch_embed.norm.weight \[32\], expected \[16",
+            r"1 of another shape \(patch_embed.norm.weight \[32\], expected \[16",
         ),
-        (break_a_tensor, r"1 with NaN or infinity \(first: patch_embed.norm.weight\)"),
-        (lose_a_stage_norm, r"7 missing \(first: norm0.bias\)"),
+        (break_a_tensor, r"1 with NaN or infinity \(patch_embed.norm.weight\)"),
+        (lose_a_stage_norm, r"7 missing \(norm0.bias, "),
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(

@@ -61,7 +61,7 @@ _LAYERS = (
 
 def sam2_name(name: str) -> tuple[str, ...]:
     """Return the names in the authors' files of a tensor of ours; none for what is not SAM 2's."""
-    if not name.startswith(_NETWORK):
+    if not name.startswith(_NETWORK) or ".lora_" in name:
         return ()
     name = name.removeprefix(_NETWORK)
     if name.endswith("positional_embedding"):

@@ -19,6 +19,9 @@ _QUERIES = _TRANSFORMER + "queries_features.weight"
 _CLASSES = "class_predictor.weight"
 _RESNET_STEM = _BACKBONE + "embedder.embedder.convolution.weight"
 _SWIN_STEM = _BACKBONE + "embeddings.patch_embeddings.projection.weight"
+_LAST_SWIN_NORM = "backbone.norms.3."
+# Their Swin ends with a norm; their Mask2Former reads the maps before it.
+_UNUSED_NORM = _BACKBONE + "swin.layernorm."
 _SWIN_LETTERS = {96: "T", 192: "L"}
 _NUM_QUERIES = 2000
 
@@ -158,12 +161,15 @@ def _recipe(weights: Weights) -> Recipe:
 
 
 def _computed_values(native: Weights) -> dict[str, Tensor]:
-    """Return the class weights of the loss, and a counter for each norm of a ResNet."""
+    """Return what their model has besides: class weights of the loss, counters, an unused norm."""
     values = {"criterion.empty_weight": torch.tensor((1.0, 0.1))}
-    for name in native:
+    for name, tensor in native.items():
         if name.endswith(".running_mean"):
             counter = _published(name)[0].replace("running_mean", "num_batches_tracked")
             values[counter] = torch.tensor(0)
+        elif name == _LAST_SWIN_NORM + "weight":
+            values[_UNUSED_NORM + "weight"] = torch.ones_like(tensor)
+            values[_UNUSED_NORM + "bias"] = torch.zeros_like(tensor)
     return values
 
 
@@ -173,11 +179,11 @@ UNSAM_WHOLE_HUB = Layout(
     matches=_matches,
     recipe=_recipe,
     published=_published,
-    # Their Swin has a last norm that their Mask2Former does not use.
     computed=(
         r"criterion\.empty_weight",
         r".*\.num_batches_tracked",
-        r"model\.pixel_level_module\.encoder\.(swin\.)?layernorm\.(weight|bias)",
+        re.escape(_UNUSED_NORM) + r"(weight|bias)",
+        # Files of earlier versions of transformers have it.
         r".*\.relative_position_index",
     ),
     computed_values=_computed_values,

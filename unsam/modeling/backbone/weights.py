@@ -13,7 +13,7 @@ from torch import Tensor
 from unsam.checkpoint.foreign_weights import read_weights_file
 from unsam.checkpoint.layouts.resnet_names import detectron2_resnet_name
 from unsam.checkpoint.layouts.swin_names import COMPUTED_SWIN_NAMES, published_swin_name
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, counted
 from unsam.modeling.backbone.base import Backbone
 from unsam.modeling.backbone.resnet import ResNet50
 from unsam.modeling.backbone.sam_vit import SamVit
@@ -85,28 +85,25 @@ def load_backbone_weights(backbone: Backbone, path: str | os.PathLike[str]) -> N
     if all(found[name] is None for name in fresh):
         found = {name: tensor for name, tensor in found.items() if name not in fresh}
     given = {name: tensor for name, tensor in found.items() if tensor is not None}
-    problems = [
-        _counted("missing", [names[name] for name in found if name not in given]),
-        _counted("left over", [name for name in tensors if not re.fullmatch(layout.ignored, name)]),
-        _counted(
-            "of another shape",
-            [
-                f"{names[name]} {list(tensor.shape)}, expected {list(expected[name].shape)}"
-                for name, tensor in given.items()
-                if tensor.shape != expected[name].shape
-            ],
-        ),
-        _counted(
-            "with NaN or infinity",
-            [names[name] for name, tensor in given.items() if not tensor.isfinite().all()],
-        ),
-    ]
-    if any(problems):
+    kinds = {
+        "missing": [names[name] for name in found if name not in given],
+        "left over": [name for name in tensors if not re.fullmatch(layout.ignored, name)],
+        "of another shape": [
+            f"{names[name]} {list(tensor.shape)}, expected {list(expected[name].shape)}"
+            for name, tensor in given.items()
+            if tensor.shape != expected[name].shape
+        ],
+        "with NaN or infinity": [
+            names[name] for name, tensor in given.items() if not tensor.isfinite().all()
+        ],
+    }
+    problems = [counted(items, what) for what, items in kinds.items() if items]
+    if problems:
         raise CheckpointError(
             f"{file}: not the weights of this {type(backbone).__name__}, nothing was loaded: "
-            f"{'; '.join(filter(None, problems))}; check MODEL.BACKBONE.NAME and SIZE"
+            f"{', '.join(problems)}; check MODEL.BACKBONE.NAME and SIZE"
         )
-    # The tensors that the file does not have were found to be allowed to keep their values.
+    # Not strict: what the file lacks is all fresh, see `BackboneLayout`.
     backbone.load_state_dict(given, strict=False)
 
 
@@ -133,7 +130,3 @@ def _find(
             if rank > best:
                 best, result = rank, (layout, inside)
     return result
-
-
-def _counted(what: str, names: list[str]) -> str:
-    return f"{len(names)} {what} (first: {names[0]})" if names else ""

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from unsam.modeling.criterion import mask_iou
 from unsam.modeling.mask2former.query_decoder import QueryPredictions
 from unsam.modeling.point_losses import (
+    PointCriterion,
     hungarian,
     pairwise_mask_cost,
     point_bce,
     point_dice,
     sample_points,
-    uncertain_points,
 )
 
 _MASK, _NOTHING = 0, 1
@@ -39,7 +39,7 @@ class _Matches:
     targets: Tensor
 
 
-class QueryCriterion(nn.Module):
+class QueryCriterion(PointCriterion):
     """Each mask is one query's to find, the other queries are to say "nothing".
 
     Every output of the decoder is matched and scored by itself (Mask2Former, Cheng et al. 2022,
@@ -49,12 +49,12 @@ class QueryCriterion(nn.Module):
 
     Args:
         class_weight: weight of the cross entropy of mask or nothing.
-        mask_weight: weight of the binary cross entropy of the masks.
-        dice_weight: weight of the dice loss of the masks.
+        mask_weight: see `PointCriterion`.
+        dice_weight: see `PointCriterion`.
         no_object_weight: weight of queries without a mask in the class loss.
-        num_points: points per mask, in matching and in the losses.
-        oversample: candidates per point of the losses, see `uncertain_points`.
-        importance: share of uncertain points.
+        num_points: see `PointCriterion`.
+        oversample: see `PointCriterion`.
+        importance: see `PointCriterion`.
         drop_iou: matched masks of no larger IoU at their points cost nothing, so that a model
             that finds what the pseudo masks have missed is not punished for it (DropLoss, CutLER,
             Wang et al. 2023); below 0 none is dropped.
@@ -77,18 +77,14 @@ class QueryCriterion(nn.Module):
         importance: float = 0.75,
         drop_iou: float = -1.0,
     ) -> None:
-        super().__init__()
-        if num_points < 1 or oversample < 1 or not 0 <= importance <= 1:
-            raise ValueError(
-                "CRITERION.QUERIES needs NUM_POINTS and OVERSAMPLE of at least 1 and IMPORTANCE in "
-                f"[0, 1], got {num_points}, {oversample} and {importance}"
-            )
+        super().__init__(
+            mask_weight=mask_weight,
+            dice_weight=dice_weight,
+            num_points=num_points,
+            oversample=oversample,
+            importance=importance,
+        )
         self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
-        self.num_points = num_points
-        self.oversample = oversample
-        self.importance = importance
         self.drop_iou = drop_iou
         self.register_buffer("class_weights", torch.tensor((1.0, no_object_weight)), False)
 
@@ -96,14 +92,9 @@ class QueryCriterion(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Translate ``CRITERION.QUERIES`` into the constructor's arguments."""
         node = cfg.CRITERION.QUERIES
-        return {
+        return super().from_config(cfg) | {
             "class_weight": node.CLASS_WEIGHT,
-            "mask_weight": node.MASK_WEIGHT,
-            "dice_weight": node.DICE_WEIGHT,
             "no_object_weight": node.NO_OBJECT_WEIGHT,
-            "num_points": node.NUM_POINTS,
-            "oversample": node.OVERSAMPLE,
-            "importance": node.IMPORTANCE,
             "drop_iou": node.DROP_IOU,
         }
 
@@ -153,9 +144,7 @@ class QueryCriterion(nn.Module):
         if len(targets) == 0:
             nothing = torch.zeros(0, dtype=torch.int64, device=mask_features.device)
             return nothing, nothing
-        points = torch.rand(
-            1, self.num_points, 2, device=mask_features.device, dtype=mask_features.dtype
-        )
+        points = self.random_points(mask_features)
         features = sample_points(mask_features[index : index + 1], points)[0]
         wanted = sample_points(targets[:, None], points.expand(len(targets), -1, -1))
         probability = output.class_logits[index].softmax(-1)[:, _MASK]
@@ -181,9 +170,7 @@ class QueryCriterion(nn.Module):
             classes.flatten(),
             self.class_weights.to(output.class_logits.dtype),
         )
-        points = uncertain_points(
-            matches.logits.detach(), self.num_points, self.oversample, self.importance
-        )
+        points = self.loss_points(matches.logits)
         logits = sample_points(matches.logits[:, None], points)
         wanted = sample_points(matches.targets[:, None], points)
         if self.drop_iou >= 0:

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
 
 from unsam.modeling.point_losses import (
+    PointCriterion,
     hungarian,
     pairwise_mask_cost,
     point_bce,
     point_dice,
     sample_points,
     soft_dice,
-    uncertain_points,
 )
 
 # Target masks, of the size of the input, that are copied at once.
@@ -40,18 +40,18 @@ class PromptTargets:
     index: Tensor
 
 
-class PromptCriterion(nn.Module):
+class PromptCriterion(PointCriterion):
     """Losses of answers and masks, paired per prompt (many-to-many matching, Semantic-SAM §3.3).
 
     Args:
-        mask_weight: weight of the cross entropy of masks, in the losses and in the matching.
-        dice_weight: weight of the dice loss, in both.
-        box_weight: weight of the L1 distance of boxes, in both.
+        mask_weight: see `PointCriterion`.
+        dice_weight: see `PointCriterion`.
+        box_weight: weight of the L1 distance of boxes, in the losses and in the matching.
         giou_weight: weight of one minus the generalised IoU of boxes, in both.
         quality_weight: weight of the squared error of the predicted ``1 - dice loss``.
-        num_points: points at which masks are compared.
-        oversample: candidates per point of which the uncertain ones are preferred.
-        importance: share of the points that are uncertain ones.
+        num_points: see `PointCriterion`.
+        oversample: see `PointCriterion`.
+        importance: see `PointCriterion`.
     """
 
     def __init__(
@@ -66,29 +66,25 @@ class PromptCriterion(nn.Module):
         oversample: float = 3.0,
         importance: float = 0.75,
     ) -> None:
-        super().__init__()
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        super().__init__(
+            mask_weight=mask_weight,
+            dice_weight=dice_weight,
+            num_points=num_points,
+            oversample=oversample,
+            importance=importance,
+        )
         self.box_weight = box_weight
         self.giou_weight = giou_weight
         self.quality_weight = quality_weight
-        self.num_points = num_points
-        self.oversample = oversample
-        self.importance = importance
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Translate ``CRITERION.QUERIES`` into the constructor's arguments."""
         node = cfg.CRITERION.QUERIES
-        return {
-            "mask_weight": node.MASK_WEIGHT,
-            "dice_weight": node.DICE_WEIGHT,
+        return super().from_config(cfg) | {
             "box_weight": node.BOX_WEIGHT,
             "giou_weight": node.GIOU_WEIGHT,
             "quality_weight": node.QUALITY_WEIGHT,
-            "num_points": node.NUM_POINTS,
-            "oversample": node.OVERSAMPLE,
-            "importance": node.IMPORTANCE,
         }
 
     @torch.no_grad()
@@ -123,7 +119,7 @@ class PromptCriterion(nn.Module):
         not needed. Arguments as of `match`. Entries without a target are to be left out.
         """
         P, M = boxes.shape[:2]
-        points = torch.rand(1, self.num_points, 2, device=logits.device, dtype=logits.dtype)
+        points = self.random_points(logits)
         answers = sample_points(logits.flatten(0, 1)[None], points)[0]
         truth = sample_points(targets.masks[None], points)[0]
         cost = pairwise_mask_cost(answers, truth, self.mask_weight, self.dice_weight)
@@ -154,7 +150,7 @@ class PromptCriterion(nn.Module):
             masks: int64 ``[N]``, which mask of `targets` each answer should be, see `match`.
             num_masks: what the sums are divided by, see `mean_mask_count`.
         """
-        points = uncertain_points(logits, self.num_points, self.oversample, self.importance)
+        points = self.loss_points(logits)
         answers = sample_points(logits[:, None], points)
         truth = _masks_at(targets.masks, masks, points).to(answers.dtype)
         true_boxes = targets.boxes[masks].to(boxes.dtype)
