@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from unsam.modeling.point_losses import (
+    PointCriterion,
     hungarian,
     pairwise_mask_cost,
     point_bce,
@@ -118,3 +119,17 @@ def test_matching_avoids_costs_that_are_no_numbers():
     rows, columns = hungarian(cost)
     assert rows.tolist() == [0, 1]
     assert columns.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("wrong", [{"num_points": 0}, {"oversample": 0.5}, {"importance": 1.5}])
+def test_points_that_cannot_be_drawn_are_refused(wrong):
+    arguments = {
+        "mask_weight": 1.0,
+        "dice_weight": 1.0,
+        "num_points": 8,
+        "oversample": 3.0,
+        "importance": 0.75,
+    }
+    assert PointCriterion(**arguments).loss_points(torch.zeros(2, 4, 4)).shape == (2, 8, 2)
+    with pytest.raises(ValueError, match="NUM_POINTS and OVERSAMPLE of at least 1 and IMPORTANCE"):
+        PointCriterion(**arguments | wrong)

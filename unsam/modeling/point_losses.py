@@ -71,7 +71,7 @@ class PointCriterion(nn.Module):
 
     def loss_points(self, logits: Tensor) -> Tensor:
         """Return the points ``[N, num_points, 2]`` that masks ``[N, h, w]`` are scored at."""
-        return uncertain_points(logits.detach(), self.num_points, self.oversample, self.importance)
+        return uncertain_points(logits, self.num_points, self.oversample, self.importance)
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:

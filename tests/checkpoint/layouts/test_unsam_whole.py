@@ -79,3 +79,14 @@ def test_tensors_of_granularity_have_no_published_name():
     assert UNSAM_WHOLE.published("backbone.stages.0.blocks.1.norm1.bias") == (
         "backbone.layers.0.blocks.1.norm1.bias",
     )
+
+
+def test_files_with_a_swin_backbone_have_its_tables_of_positions():
+    name = "backbone.stages.0.blocks.1.attention.offset_bias"
+    written = to_published({name: torch.zeros((2 * 7 - 1) ** 2, 3)}, UNSAM_WHOLE, "model")
+    table = written["backbone.layers.0.blocks.1.attn.relative_position_index"]
+    assert table.shape == (49, 49)
+    # A cell sees itself in the middle row of the table; sight is symmetric about it.
+    assert (table.diagonal() == 84).all()
+    assert (table + table.T == 2 * 84).all()
+    assert len(table.unique()) == 169

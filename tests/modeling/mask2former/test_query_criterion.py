@@ -175,9 +175,3 @@ def test_half_precision_outputs_are_scored_in_float32():
     for name in LOSSES:
         assert losses[name].dtype == torch.float32
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.1)
-
-
-@pytest.mark.parametrize("wrong", [{"num_points": 0}, {"oversample": 0.5}, {"importance": 1.5}])
-def test_points_that_cannot_be_drawn_are_refused(wrong):
-    with pytest.raises(ValueError, match="NUM_POINTS and OVERSAMPLE of at least 1 and IMPORTANCE"):
-        QueryCriterion(**wrong)

@@ -39,11 +39,13 @@ class Layout:
         recipe: the config of the model that the tensors are for.
         published: our name to the published names. With several, our tensor is theirs one after
             the other along the first axis. A name that several of ours share is stored once.
-        aliases: published name to the published name that it repeats; checked to be equal on
-            loading, written again on writing. None for a name that repeats nothing.
+        aliases: published name to the published name that it repeats, None for a name that repeats
+            nothing; checked to be equal on loading. On writing `computed_values` has those that
+            published files must have.
         computed: regular expressions of published names whose values the model computes itself or
             does not use; ignored on loading.
-        computed_values: those of `computed` that published files must have, from our tensors.
+        computed_values: those of `computed` and `aliases` that published files must have, from our
+            tensors.
         wrapper: the entry of a published file that holds the tensors, "" for none.
         fresh: regular expressions of our names that a file of this layout does not have, and that
             keep their initial values when the config asks for them (a granularity token on top of

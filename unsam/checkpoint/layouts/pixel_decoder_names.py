@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from unsam.checkpoint.layouts.renaming import replaced_start
 
 # Ours to theirs, each for the start of a name; the first that fits counts.
 _STARTS = (
@@ -33,8 +33,9 @@ def published_pixel_decoder_name(native: str) -> str:
     Raises:
         ValueError: the pixel decoder has no such tensor.
     """
-    for ours, theirs in _STARTS:
-        published, count = re.subn("^" + ours, theirs, native)
-        if count:
-            return published
-    raise ValueError(f"'{native}' is no tensor of the pixel decoder; expected one of its own names")
+    published = replaced_start(native, _STARTS)
+    if not published:
+        raise ValueError(
+            f"'{native}' is no tensor of the pixel decoder; expected one of its own names"
+        )
+    return published

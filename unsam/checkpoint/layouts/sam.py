@@ -5,16 +5,10 @@ from __future__ import annotations
 import re
 
 from unsam.checkpoint.layouts.base import Layout, Recipe, Weights
+from unsam.checkpoint.layouts.renaming import replaced_everywhere
 
 _LETTERS = {768: "b", 1024: "l", 1280: "h"}
 _ADDED = (r"granularity\..+", r".+\.lora_[ab]")
-
-
-def _replaced(name: str, replacements: tuple[tuple[str, str], ...]) -> str:
-    """Apply every pattern of a table to a name, one after the other."""
-    for pattern, replacement in replacements:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _is_added(name: str) -> bool:
@@ -43,7 +37,7 @@ def _is_released(weights: Weights) -> bool:
 
 
 def _released_name(name: str) -> tuple[str, ...]:
-    return () if _is_added(name) else (_replaced(name, _TO_RELEASED),)
+    return () if _is_added(name) else (replaced_everywhere(name, _TO_RELEASED),)
 
 
 SAM = Layout(
@@ -97,7 +91,7 @@ def _is_hub(weights: Weights) -> bool:
 
 
 def _hub_name(name: str) -> tuple[str, ...]:
-    return () if _is_added(name) else (_replaced(name, _TO_HUB),)
+    return () if _is_added(name) else (replaced_everywhere(name, _TO_HUB),)
 
 
 def _repeated(name: str) -> str | None:

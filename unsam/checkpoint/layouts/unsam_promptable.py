@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 
-import torch
 from torch import Tensor
 
 from unsam.checkpoint.layouts.base import Layout, Recipe, Weights
 from unsam.checkpoint.layouts.pixel_decoder_names import published_pixel_decoder_name
-from unsam.checkpoint.layouts.swin_names import published_swin_name
+from unsam.checkpoint.layouts.renaming import replaced_start
+from unsam.checkpoint.layouts.swin_names import (
+    COMPUTED_SWIN_NAMES,
+    computed_swin_value,
+    published_swin_name,
+)
 
 _BACKBONE = "model.backbone."
 _PIXEL_DECODER = "model.sem_seg_head.pixel_decoder."
 _PREDICTOR = "model.sem_seg_head.predictor."
-_BIAS_TABLE = "relative_position_bias_table"
-_BIAS_INDEX = "relative_position_index"
 
 # Ours to theirs, each for the start of a name; the first that fits counts.
 _DECODER_STARTS = (
@@ -46,11 +48,8 @@ def _published(name: str) -> tuple[str, ...]:
         return (_BACKBONE + published_swin_name(rest),)
     if part == "pixel_decoder":
         return (_PIXEL_DECODER + published_pixel_decoder_name(rest),)
-    for ours, theirs in _DECODER_STARTS:
-        published, count = re.subn("^" + ours, theirs, rest)
-        if part == "decoder" and count:
-            return (_PREDICTOR + published,)
-    return ()
+    published = replaced_start(rest, _DECODER_STARTS) if part == "decoder" else ""
+    return (_PREDICTOR + published,) if published else ()
 
 
 def _alias(name: str) -> str | None:
@@ -67,13 +66,11 @@ def _alias(name: str) -> str | None:
 def _computed_values(native: Weights) -> dict[str, Tensor]:
     """Return the tables of relative positions, and all repetitions, from our tensors."""
     layers = {name.split(".")[2] for name in native if name.startswith("decoder.layers.")}
-    values = {}
+    values: dict[str, Tensor] = {}
     for name, tensor in native.items():
-        published = "".join(_published(name))
-        if published.endswith(_BIAS_TABLE):
-            index = published.replace(_BIAS_TABLE, _BIAS_INDEX)
-            values[index] = _relative_position_index(tensor)
-        elif name.startswith("decoder.norm."):
+        for published in _published(name):
+            values |= computed_swin_value(published, tensor)
+        if name.startswith("decoder.norm."):
             values[_PREDICTOR + name] = tensor
         elif name.startswith("decoder.box_head."):
             rest = name.removeprefix("decoder.box_head.")
@@ -81,16 +78,6 @@ def _computed_values(native: Weights) -> dict[str, Tensor]:
                 for layer in layers:
                     values[f"{_PREDICTOR}{start}bbox_embed.{layer}.{rest}"] = tensor
     return values
-
-
-def _relative_position_index(table: Tensor) -> Tensor:
-    """Return the row of a bias table ``[(2 w - 1)**2, heads]`` for each pair of w * w cells."""
-    reach = round(len(table) ** 0.5)
-    side = (reach + 1) // 2
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    down, right = y[:, None] - y + side - 1, x[:, None] - x + side - 1
-    return down * reach + right
 
 
 def _matches(weights: Weights) -> bool:
@@ -112,6 +99,6 @@ UNSAM_PROMPTABLE = Layout(
     published=_published,
     aliases=_alias,
     # The weights of the class loss, which is multiplied by zero, and the tables above.
-    computed=(rf".*\.{_BIAS_INDEX}", r"model\.criterion\.empty_weight"),
+    computed=(rf"model\.backbone\.{COMPUTED_SWIN_NAMES}", r"model\.criterion\.empty_weight"),
     computed_values=_computed_values,
 )

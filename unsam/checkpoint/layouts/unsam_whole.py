@@ -9,8 +9,13 @@ from torch import Tensor
 
 from unsam.checkpoint.layouts.base import Layout, Recipe, Weights
 from unsam.checkpoint.layouts.pixel_decoder_names import published_pixel_decoder_name
+from unsam.checkpoint.layouts.renaming import replaced_start
 from unsam.checkpoint.layouts.resnet_names import detectron2_resnet_name
-from unsam.checkpoint.layouts.swin_names import COMPUTED_SWIN_NAMES, published_swin_name
+from unsam.checkpoint.layouts.swin_names import (
+    COMPUTED_SWIN_NAMES,
+    computed_swin_value,
+    published_swin_name,
+)
 
 _HEAD = "sem_seg_head.predictor."
 _QUERIES = _HEAD + "query_feat.weight"
@@ -79,17 +84,17 @@ def _published(name: str) -> tuple[str, ...]:
         return (f"backbone.{detectron2_resnet_name(inner)}",)
     if part == "backbone" and _SWIN.match(inner):
         return (f"backbone.{published_swin_name(inner)}",)
-    if part == "query_decoder":
-        for ours, theirs in _DECODER_STARTS:
-            published, count = re.subn("^" + ours, theirs, inner)
-            if count:
-                return (_HEAD + published,)
-    return ()
+    published = replaced_start(inner, _DECODER_STARTS) if part == "query_decoder" else ""
+    return (_HEAD + published,) if published else ()
 
 
 def _computed_values(native: Weights) -> dict[str, Tensor]:
-    """Return the class weights of the loss, which the published model stores."""
-    return {"criterion.empty_weight": torch.tensor((1.0, 0.1))}
+    """Return what the published model stores too: class weights of the loss, tables of Swin."""
+    values = {"criterion.empty_weight": torch.tensor((1.0, 0.1))}
+    for name, tensor in native.items():
+        for published in _published(name):
+            values |= computed_swin_value(published, tensor)
+    return values
 
 
 UNSAM_WHOLE = Layout(

@@ -1,0 +1,24 @@
+"""Names of tensors by tables of regular expressions, as all layouts write them."""
+
+from __future__ import annotations
+
+import re
+
+Rules = tuple[tuple[str, str], ...]
+"""Regular expressions and what they are replaced by, in order."""
+
+
+def replaced_start(name: str, rules: Rules) -> str:
+    """Return a name with its start replaced by the first rule that fits, "" where none does."""
+    for pattern, replacement in rules:
+        renamed, count = re.subn(f"^(?:{pattern})", replacement, name)
+        if count:
+            return renamed
+    return ""
+
+
+def replaced_everywhere(name: str, rules: Rules) -> str:
+    """Return a name after every rule was applied, one after the other, wherever it fits."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
