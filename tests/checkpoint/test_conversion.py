@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def test_a_partial_fit_is_refused_in_one_line_unless_allowed(native, published):
     assert "file.pth: weights of Toy do not fit the model: 1 missing (point.1)" in text
     assert "3 left over (point.0, point.2, head.weight)" in text
     assert "0 of another shape" in text
-    assert "--allow-partial" in text
+    assert "the 4 that fit with convert-checkpoint --allow-partial" in text
     require_complete(report, "file.pth", allow_partial=True)
 
 
@@ -200,3 +201,10 @@ def test_other_files_are_named_with_their_use(names, text):
 
 def test_layouts_have_names_of_their_own():
     assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
+
+
+@pytest.mark.parametrize("pack", ["unsam_whole", "unsam_promptable", "sam", "sam2", "unsamv2"])
+def test_one_layout_and_no_other_matches_a_published_file(golden_root, pack):
+    keys = json.loads((golden_root / pack / "keys.json").read_text())
+    weights = {name: torch.empty(entry["shape"], device="meta") for name, entry in keys.items()}
+    assert [layout.name for layout in LAYOUTS if layout.matches(weights)] == [pack]

@@ -202,3 +202,13 @@ def test_the_hub_without_a_network_is_one_line(tmp_path, monkeypatch):
     text = str(caught.value)
     assert "\n" not in text
     assert "https://huggingface.co/owner/name by hand" in text
+
+
+def test_a_connection_to_the_hub_that_breaks_is_one_line(monkeypatch):
+    def download(*arguments, **options):
+        raise RuntimeError("peer closed connection\nwithout sending complete message body")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(CheckpointError, match="peer closed") as caught:
+        fetch_weights("hf://owner/name/sub/net.pth")
+    assert "\n" not in str(caught.value)

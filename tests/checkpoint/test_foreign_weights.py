@@ -51,6 +51,26 @@ def test_missing_and_nameless_weights(tmp_path):
     with pytest.raises(CheckpointError, match="found a list"):
         read_foreign_weights(tmp_path / "a.pth")
 
+    torch.save({}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="found an empty dict"):
+        read_foreign_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, device="meta"),
+    ],
+    ids=["sparse", "complex", "meta"],
+)
+def test_tensors_that_are_no_plain_numbers_are_named(tmp_path, tensor):
+    torch.save({"good": torch.ones(1), "odd": tensor}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth: .*odd.*real numbers") as caught:
+        read_weights_file(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
 
 def test_code_in_a_file_does_not_run(tmp_path, capsys):
     torch.save({"teacher": Forbidden()}, tmp_path / "a.pth")

@@ -111,13 +111,18 @@ def test_pushing_uploads_the_folder(folder, monkeypatch):
         push_to_hub(folder, "owner/name")
 
 
-def test_a_hub_that_refuses_is_one_line(folder, monkeypatch):
+class Unreachable(Exception):
+    """As the HTTP library of the hub's client raises it: neither an OSError nor a ValueError."""
+
+
+@pytest.mark.parametrize("error", [OSError, Unreachable])
+def test_a_hub_that_refuses_is_one_line(folder, monkeypatch, error):
     class RefusingApi:
         def __init__(self, token):
             pass
 
         def create_repo(self, *arguments, **options):
-            raise OSError("401 Client Error.\n\nUnauthorized")
+            raise error("401 Client Error.\n\nUnauthorized")
 
     monkeypatch.setattr("huggingface_hub.HfApi", RefusingApi)
     with pytest.raises(CheckpointError, match="hf auth login") as caught:

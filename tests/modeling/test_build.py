@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.modeling.conftest import make_sample
-from unsam.config import get_cfg
+from unsam.config import get_cfg, load_config
 from unsam.errors import ConfigError
 from unsam.modeling import IMAGE_ENCODERS, EncodedImages, ImageEncoder, Prompts, build_model
 
@@ -27,6 +27,22 @@ def test_unknown_names_name_the_nearest(cfg, key, match):
         cfg.MODEL[key] = "GranularSm"
     with pytest.raises(ConfigError, match=match):
         build_model(cfg)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value"),
+    [
+        ("sam/sam_vit_b.yaml", "INPUT.IMAGE_SIZE", "500"),
+        ("sam2/sam2.1_hiera_tiny.yaml", "INPUT.IMAGE_SIZE", "500"),
+        ("sam2/sam2.1_hiera_tiny.yaml", "INFERENCE.POINTS_PER_SIDE", "0"),
+        ("sam2/sam2.1_hiera_tiny.yaml", "INFERENCE.GRANULARITIES", "[0.5, 2.0]"),
+        ("unsam/whole_image_R50_granular.yaml", "INFERENCE.GRANULARITIES", "['fine']"),
+    ],
+)
+def test_settings_that_a_model_cannot_have_are_errors_of_the_config(recipe, key, value):
+    with pytest.raises(ConfigError, match="got") as caught:
+        build_model(load_config(recipe, [key, value]))
+    assert "\n" not in str(caught.value)
 
 
 def test_sam_like_prompts_without_point_features(cfg):

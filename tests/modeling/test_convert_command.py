@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from transformers import Sam2VideoModel
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    Mask2FormerForUniversalSegmentation,
+    Sam2VideoModel,
+)
 
+from tests.golden_weights import recipe_state_dict
 from unsam.checkpoint.conversion import to_published
 from unsam.checkpoint.foreign_weights import read_weights_file
 from unsam.checkpoint.hub import save_pretrained
@@ -16,12 +26,26 @@ from unsam.checkpoint.layouts.sam2 import SAM2
 from unsam.checkpoint.layouts.unsamv2 import UNSAMV2, UNSAMV2_MERGED
 from unsam.cli import main
 from unsam.config import load_config
+from unsam.errors import CheckpointError
 from unsam.modeling import build_model
 from unsam.modeling.pretrained import load_pretrained
-from unsam.modeling.transformers_config import transformers_config
+from unsam.modeling.segmentation_model import padded_pixels
+from unsam.modeling.transformers_config import transformers_config, transformers_processor
 
 SMALL = ["INPUT.IMAGE_SIZE", "64"]
 OPTS = ["--opts", *SMALL]
+SMALL_QUERIES = [
+    *("INPUT.SHORTER_SIDE", "64"),
+    *("MODEL.PIXEL_DECODER.DIM", "32"),
+    *("MODEL.PIXEL_DECODER.MASK_DIM", "64"),
+    *("MODEL.PIXEL_DECODER.NUM_LAYERS", "2"),
+    *("MODEL.PIXEL_DECODER.NUM_HEADS", "4"),
+    *("MODEL.PIXEL_DECODER.FFN_DIM", "48"),
+    *("MODEL.QUERY_DECODER.NUM_QUERIES", "12"),
+    *("MODEL.QUERY_DECODER.NUM_LAYERS", "4"),
+    *("MODEL.QUERY_DECODER.NUM_HEADS", "4"),
+    *("MODEL.QUERY_DECODER.FFN_DIM", "40"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +112,103 @@ def test_transformers_loads_what_is_written_for_it(native, tmp_path):
     assert all(torch.equal(again.state_dict()[k], v) for k, v in theirs.state_dict().items())
 
 
+@torch.inference_mode()
+def whole_image_logits(ours, theirs, pixels):
+    """Return class and mask logits of our Mask2Former, and those of transformers'."""
+    features = ours.pixel_decoder(ours.backbone(pixels))
+    found = ours.query_decoder(features)[-1]
+    masks = torch.einsum("bnc,bchw->bnhw", found.mask_embeddings, features.mask_features)
+    expected = theirs(pixel_values=pixels)
+    return (
+        (found.class_logits, expected.class_queries_logits),
+        (masks, expected.masks_queries_logits),
+    )
+
+
+def loaded_by_transformers(folder):
+    theirs, info = Mask2FormerForUniversalSegmentation.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    return theirs.eval()
+
+
+@pytest.mark.parametrize("backbone", ["R50", "SwinT"])
+def test_transformers_mask2former_gives_our_logits(backbone, tmp_path):
+    cfg = load_config(f"unsam/whole_image_{backbone}.yaml", SMALL_QUERIES)
+    torch.manual_seed(0)
+    ours = build_model(cfg)
+    with torch.no_grad():
+        for tensor in ours.state_dict().values():
+            # Norms and biases start as ones and zeros, which would hide a mistaken name.
+            tensor.add_(0.1 * torch.rand_like(tensor))
+    words = [str(save_pretrained(ours, cfg, tmp_path / "own")), str(tmp_path / "hub")]
+    assert main(["convert-checkpoint", *words, "--to", "huggingface"]) == 0
+
+    theirs = loaded_by_transformers(tmp_path / "hub")
+    again = load_pretrained(tmp_path / "hub", overrides=SMALL_QUERIES)[0].state_dict()
+    assert again.keys() == ours.state_dict().keys()
+    assert all(torch.equal(again[name], value) for name, value in ours.state_dict().items())
+    pixels = torch.randn(2, 3, 96, 160, dtype=torch.float64)
+    for found, expected in whole_image_logits(ours.double().eval(), theirs.double(), pixels):
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("pack", ["unsam_whole"])
+def test_golden(golden_root, pack, tmp_path):
+    torch.save({"model": recipe_state_dict(golden_root / pack)}, tmp_path / "published.pth")
+    words = [str(tmp_path / "published.pth"), str(tmp_path / "hub"), "--to", "huggingface"]
+    assert main(["convert-checkpoint", *words]) == 0
+    theirs = loaded_by_transformers(tmp_path / "hub").double()
+    cut = ["INPUT.SHORTER_SIDE", "128"]
+    ours = load_pretrained(tmp_path / "hub", overrides=cut)[0].double().eval()
+    photo = np.asarray(Image.open(golden_root / pack / "photo.png").convert("RGB"))
+    size = ours.frame(photo.shape[:2]).padded_size
+    pixels = padded_pixels([ours.prepare(photo)], size, ours.pixel_mean, ours.pixel_std)
+    # In float32 the hard attention masks turn rounding into other masks.
+    for found, expected in whole_image_logits(ours, theirs, pixels):
+        assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ("sam/sam_vit_b.yaml", (64, 64)),
+        ("sam2/sam2.1_hiera_tiny.yaml", (64, 64)),
+        ("unsam/whole_image_R50.yaml", (32, 96)),
+    ],
+)
+def test_transformers_prepares_photos_in_our_size_and_scale(config, shape, tmp_path):
+    cfg = load_config(config, [*SMALL, "INPUT.SHORTER_SIDE", "32"])
+    transformers_config(cfg).save_pretrained(tmp_path)
+    transformers_processor(cfg).save_pretrained(tmp_path)
+    assert AutoProcessor.from_pretrained(tmp_path) is not None
+    process = AutoImageProcessor.from_pretrained(tmp_path)
+    # The brightest photo there is, three times as wide as high.
+    found = process(np.full((50, 150, 3), 255, np.uint8), return_tensors="pt")["pixel_values"]
+    assert found.shape == (1, 3, *shape)
+    expected = [(255 - m) / s for m, s in zip(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)]
+    torch.testing.assert_close(found[0, :, 0, 0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["MODEL.PIXEL_DECODER.NUM_LEVELS", "4"], "NUM_LEVELS 3 alone, got 4"),
+        (["MODEL.PIXEL_DECODER.NUM_POINTS", "8"], "NUM_POINTS 4 alone, got 8"),
+        (["MODEL.PIXEL_DECODER.NUM_HEADS", "4"], "NUM_HEADS 8 alone, got 4"),
+        (["MODEL.QUERY_DECODER.GRANULARITY", "film"], "GRANULARITY none alone, got film"),
+        (["MODEL.BACKBONE.NAME", "SamVit"], "no backbone SamVit"),
+    ],
+)
+def test_what_transformers_mask2former_cannot_be(overrides, named):
+    cfg = load_config("unsam/whole_image_R50.yaml", overrides)
+    with pytest.raises(CheckpointError, match=named):
+        transformers_config(cfg)
+
+
 def test_sam_has_the_shape_of_transformers_model():
     config = transformers_config(load_config("sam/sam_vit_b.yaml"))
     assert (config.vision_config.hidden_size, config.vision_config.num_hidden_layers) == (768, 12)
@@ -99,6 +220,24 @@ def test_nothing_is_overwritten(published, tmp_path, capsys):
     target.write_text("mine")
     assert "is there already" in mistake(capsys, published[1], target)
     assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("published", "a.pth"), ("native", "a.safetensors"), ("native", "a"), ("huggingface", "a")],
+)
+def test_a_full_disk_leaves_nothing(published, tmp_path, capsys, form, name):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    (tmp_path / "out").mkdir()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        text = mistake(capsys, published[1], tmp_path / "out" / name, "--to", form)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "cannot write" in text
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -133,6 +272,16 @@ def test_granularity_is_not_for_transformers(native, tmp_path, capsys):
     line = mistake(capsys, native, tmp_path / "hub", *words)
     assert "cannot hold this model" in line
     assert "lora_a" in line
+
+
+def test_granularity_of_whole_photos_is_not_for_transformers(tmp_path, capsys):
+    words = [*SMALL_QUERIES, "MODEL.QUERY_DECODER.GRANULARITY", "film"]
+    cfg = load_config("unsam/whole_image_R50.yaml", words)
+    folder = save_pretrained(build_model(cfg), cfg, tmp_path / "own")
+    line = mistake(capsys, folder, tmp_path / "hub", "--to", "huggingface")
+    assert "cannot hold this model" in line
+    assert "query_decoder.film." in line
+    assert not (tmp_path / "hub").exists()
 
 
 def test_a_partial_file_is_refused_unless_allowed(published, tmp_path, capsys):

@@ -63,10 +63,19 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     """
     missing = [key for key in _KEYS if key not in state]
     assert not missing, missing
+    write_torch_file(path, {"format_version": FORMAT_VERSION, **state})
+
+
+def write_torch_file(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Write what `torch.save` takes, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full or the folder not writable.
+    """
     # Into memory first: an error of the disk then comes from our own write, as what it is, and
     # not from the middle of torch's zip writer.
     buffer = io.BytesIO()
-    torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
+    torch.save(content, buffer)
     with atomic_writer(path) as stream:
         stream.write(buffer.getbuffer())
 

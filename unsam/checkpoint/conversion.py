@@ -224,10 +224,14 @@ def require_complete(report: Report, name: str, *, allow_partial: bool = False) 
         counted(report.other_shape, "of another shape"),
         *((counted(report.unequal, "unequal repeats"),) if report.unequal else ()),
     )
+    part = (
+        f", or take the {report.num_matched} that fit with convert-checkpoint --allow-partial"
+        if report.num_matched
+        else ""
+    )
     raise CheckpointError(
         f"{name}: weights of {report.layout.title} do not fit the model: {', '.join(faults)}; "
-        f"they were made with {recipe_text(report.recipe)}: use that config, or load the "
-        f"{report.num_matched} that fit with --allow-partial"
+        f"they were made with {recipe_text(report.recipe)}: use that config{part}"
     )
 
 

@@ -158,7 +158,6 @@ def _chunks(response: http.client.HTTPResponse, url: str, path: Path) -> Iterato
 def _from_hub(source: str, cache_dir: str | None) -> Path:
     """Return a file of the Hugging Face hub, from its cache or downloaded."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
 
     parts = source.removeprefix(_HUB).split("/", 2)
     if len(parts) < 3 or not all(parts):
@@ -166,7 +165,8 @@ def _from_hub(source: str, cache_dir: str | None) -> Path:
     owner, name, file = parts
     try:
         return Path(hf_hub_download(f"{owner}/{name}", file, cache_dir=cache_dir))
-    except (OSError, ValueError, EntryNotFoundError) as error:
+    # A lost connection is an error of the HTTP library that the hub's client happens to use.
+    except Exception as error:
         raise CheckpointError(
             f"{source}: cannot be had from the hub ({_reason(error)}); download {file} from "
             f"https://huggingface.co/{owner}/{name} by hand and give its path in place of {source}"

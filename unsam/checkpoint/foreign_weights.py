@@ -70,6 +70,11 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
             raise CheckpointError(
                 f"{file}: no weights: {name} is a {type(value).__name__}, expected a tensor"
             )
+        if not _is_plain(value):
+            raise CheckpointError(
+                f"{file}: no weights: {name} is a tensor of {value.dtype}, {value.layout}, on "
+                f"{value.device}, expected real numbers in memory; save it dense, on the CPU"
+            )
         tensors[str(name)] = value
     if not tensors:
         raise CheckpointError(f"{file}: no weights in it, expected a dict of tensors by name")
@@ -97,8 +102,8 @@ def read_foreign_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     content = readers[file_kind(file)](file)
     if not isinstance(content, dict) or not content:
         raise CheckpointError(
-            f"{file}: no weights in it, expected a dict of tensors by name and found a "
-            f"{type(content).__name__}"
+            f"{file}: no weights in it, expected a dict of tensors by name and found "
+            f"{'an empty dict' if content == {} else f'a {type(content).__name__}'}"
         )
     return content
 
@@ -148,6 +153,11 @@ def _check_sums(file: Path) -> None:
                 damaged = first_line(error)
         if damaged is not None:
             raise CheckpointError(f"{file}: damaged (wrong checksum: {damaged}); get it again")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds a real number for each of its places."""
+    return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_complex()
 
 
 def _numpy_globals() -> list[Any]:

@@ -26,10 +26,14 @@ def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"DEVICE: unknown device '{name}'; use auto, cpu or cuda") from None
-    if device.type != "cuda":
-        return device
+        if device.type != "cuda":
+            # Names of devices that this machine has not, and "meta", are names all the same.
+            torch.zeros(1, device=device).cpu()
+            return device
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"DEVICE: unknown device '{name}' on this machine; use auto, cpu or cuda"
+        ) from None
     index = (device.index or 0) if local_rank is None else local_rank
     if index >= torch.cuda.device_count():
         raise ConfigError(

@@ -12,6 +12,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
+from unsam.errors import ConfigError
+from unsam.modeling.granularity_encoding import check_listed_granularities
 from unsam.modeling.levels import granularity_of_answers
 from unsam.modeling.precision import autocast_dtype
 from unsam.modeling.prompts import POSITIVE, Prompts
@@ -75,8 +77,13 @@ class AutomaticMasks:
     max_mask_size: int = 1024
 
     def __post_init__(self) -> None:
-        # A wrong name is refused here and not at the first photo.
+        # What cannot be is refused here and not at the first photo.
         autocast_dtype(self.precision, torch.device("cpu"))
+        check_listed_granularities(self.granularities)
+        for name in ("points_per_side", "prompts_per_batch", "max_masks", "max_mask_size"):
+            count = getattr(self, name)
+            if count < 1:
+                raise ConfigError(f"INFERENCE.{name.upper()}: at least 1, got {count}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fvcore.common.config import CfgNode
 
 from unsam.config.registry import Registry
+from unsam.errors import ConfigError, UnsamError
 
 if TYPE_CHECKING:
     from unsam.modeling.backbone import Backbone
@@ -35,9 +36,19 @@ BACKBONES = Registry(
 
 
 def build_model(cfg: CfgNode) -> SegmentationModel:
-    """Return the model that ``MODEL.META_ARCHITECTURE`` names, in training mode, on the CPU."""
+    """Return the model that ``MODEL.META_ARCHITECTURE`` names, in training mode, on the CPU.
+
+    Raises:
+        ConfigError: there is no such architecture, or it cannot have these settings.
+    """
     architecture = META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)
-    return architecture(**architecture.from_config(cfg))
+    try:
+        return architecture(**architecture.from_config(cfg))
+    except UnsamError:
+        raise
+    # All arguments of a constructor come from the config.
+    except ValueError as error:
+        raise ConfigError(f"{cfg.MODEL.META_ARCHITECTURE}: {error}") from error
 
 
 def build_image_encoder(cfg: CfgNode) -> ImageEncoder:

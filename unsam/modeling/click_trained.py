@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,6 +57,17 @@ class ClickTrainedModel(PromptableModel):
         super().__init__(automatic=automatic, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.criterion = criterion
         self.clicks = clicks
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate the config into the arguments of this constructor; models add their own."""
+        return {
+            "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
+            "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
+            "clicks": TrainingClicks(**TrainingClicks.from_config(cfg)),
+            "pixel_mean": cfg.INPUT.PIXEL_MEAN,
+            "pixel_std": cfg.INPUT.PIXEL_STD,
+        }
 
     def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Train by clicks: a first prompt, then corrections where the answer is wrong.

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
-import torch
-from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from unsam.checkpoint.atomic import atomic_writer
-from unsam.checkpoint.checkpointer import save_weights
+from unsam.checkpoint.checkpointer import save_weights, write_torch_file
 from unsam.checkpoint.conversion import to_published
 from unsam.checkpoint.hub import WEIGHTS_FILE, new_folder, require_free, save_pretrained
 from unsam.checkpoint.layouts import HUB_LAYOUTS, PUBLISHED_LAYOUTS, Layout
@@ -62,8 +60,7 @@ def _write_native(loaded: Pretrained, target: Path) -> int:
 def _write_published(loaded: Pretrained, target: Path) -> int:
     layout, tensors = _expressed(loaded, PUBLISHED_LAYOUTS, "published")
     content = {layout.wrapper: tensors} if layout.wrapper else tensors
-    with atomic_writer(target) as stream:
-        torch.save(content, stream)
+    write_torch_file(target, content)
     return len(tensors)
 
 
@@ -89,7 +86,7 @@ def _expressed(
     loaded: Pretrained, families: Mapping[str, tuple[Layout, ...]], whose: str
 ) -> tuple[Layout, dict[str, Tensor]]:
     """Return the first layout of a family that can hold the model, and the tensors in it."""
-    architecture = _architecture(loaded.cfg)
+    architecture = str(loaded.cfg.MODEL.META_ARCHITECTURE)
     layouts = families.get(architecture, ())
     native = {name: tensor.detach() for name, tensor in loaded.model.state_dict().items()}
     failure = CheckpointError(f"there is no {whose} form of {architecture}; convert to native")
@@ -99,7 +96,3 @@ def _expressed(
         except CheckpointError as error:
             failure = error
     raise failure
-
-
-def _architecture(cfg: CfgNode) -> str:
-    return str(cfg.MODEL.META_ARCHITECTURE)

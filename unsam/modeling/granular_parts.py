@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from unsam.modeling.granularity_encoding import GranularityEncoding
@@ -41,6 +44,16 @@ class GranularityParts(nn.Module):
         self.mask_token = nn.Parameter(torch.randn(1, dim))
         self.hypernetwork = Mlp((dim, dim, dim, dim // 8))
         self.quality_head = Mlp((2 * dim, dim, 1)) if quality_head else None
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate ``MODEL.GRANULARITY`` into the constructor's arguments."""
+        node = cfg.MODEL.GRANULARITY
+        return {
+            "fourier_dim": node.FOURIER_DIM,
+            "temperature": node.TEMPERATURE,
+            "quality_head": node.QUALITY_HEAD,
+        }
 
     def quality(self, quality_token: Tensor, mask_token: Tensor) -> Tensor | None:
         """Predict the IoU of the granularity masks.

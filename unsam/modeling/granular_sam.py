@@ -85,7 +85,7 @@ class GranularSam(ClickTrainedModel):
             fourier_dim=prompt.FOURIER_DIM,
             temperature=prompt.TEMPERATURE,
         )
-        return {
+        return super().from_config(cfg) | {
             "image_encoder": encoder,
             "prompt_encoder": prompt_encoder,
             "mask_decoder": MaskDecoder(
@@ -97,12 +97,7 @@ class GranularSam(ClickTrainedModel):
                 upscale_dims=tuple(decoder.UPSCALE_DIMS),
                 num_maps=prompt_encoder.num_fine_maps,
             ),
-            "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
-            "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
-            "clicks": TrainingClicks(**TrainingClicks.from_config(cfg)),
             "image_size": cfg.INPUT.IMAGE_SIZE,
-            "pixel_mean": cfg.INPUT.PIXEL_MEAN,
-            "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
     def resized_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
@@ -150,6 +145,9 @@ class GranularSam(ClickTrainedModel):
         Returns:
             Mask logits float32 ``[P, h, w]``, over 0 in the mask, `mask_stride` pixels per cell of
             the padded input; predicted IoU float32 ``[P]`` in [0, 1].
+
+        Raises:
+            ValueError: the prompts have no granularity.
         """
         if prompts.granularity is None:
             raise ValueError("GranularSam has one answer per granularity; name granularities")

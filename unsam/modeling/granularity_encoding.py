@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from unsam.errors import ConfigError
 from unsam.modeling.layers import Mlp
 
 MIN_GRANULARITY = 0.1
 MAX_GRANULARITY = 1.0
+
+
+def check_listed_granularities(granularities: Sequence[float]) -> None:
+    """Refuse what ``INFERENCE.GRANULARITIES`` cannot be.
+
+    Raises:
+        ConfigError: one of them is no number in [0.1, 1].
+    """
+    for value in granularities:
+        is_number = isinstance(value, (int, float))
+        if not is_number or not MIN_GRANULARITY <= value <= MAX_GRANULARITY:
+            raise ConfigError(f"INFERENCE.GRANULARITIES: numbers in [0.1, 1], got {value!r}")
 
 
 class GranularityEncoding(nn.Module):

@@ -20,10 +20,10 @@ from unsam.checkpoint.foreign_weights import WeightsFile, read_weights_file
 from unsam.checkpoint.hub import CONFIG_FILE, WEIGHTS_FILE, fetch_repository, is_repository
 from unsam.checkpoint.layouts import Layout
 from unsam.checkpoint.layouts.base import Recipe
+from unsam.checkpoint.model_zoo import ZOO
 from unsam.config import apply_overrides, load_config, load_config_text, nearest
 from unsam.errors import CheckpointError
 from unsam.modeling.build import build_model
-from unsam.modeling.model_zoo import ZOO
 from unsam.modeling.segmentation_model import SegmentationModel
 
 _REMOTE = ("http://", "https://", "file:")

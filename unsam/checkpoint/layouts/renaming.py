@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-Rules = tuple[tuple[str, str], ...]
-"""Regular expressions and what they are replaced by, in order."""
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""Regular expressions and what they are replaced by, as in `re.sub`; their order counts."""
 
 
 def replaced_start(name: str, rules: Rules) -> str:

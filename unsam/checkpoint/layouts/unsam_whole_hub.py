@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from unsam.checkpoint.layouts.base import Layout, Recipe, Weights
-
-_Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+from unsam.checkpoint.layouts.renaming import Rules, replaced_start
 
 _BACKBONE = "model.pixel_level_module.encoder."
 _PIXELS = "model.pixel_level_module.decoder."
@@ -27,7 +26,7 @@ _NUM_QUERIES = 2000
 
 # Ours to theirs, each for the start of a name; the first that fits counts. Where <a|b|c> stands,
 # they have one tensor for each third of ours.
-_PARTS: _Rules = (
+_PARTS: Rules = (
     (r"pixel_decoder\.level_embedding$", _PIXELS + "level_embed"),
     (r"pixel_decoder\.input_projections\.(\d)\.conv\.", _PIXELS + r"input_projections.\1.0."),
     (r"pixel_decoder\.input_projections\.(\d)\.norm\.", _PIXELS + r"input_projections.\1.1."),
@@ -56,17 +55,17 @@ _PARTS: _Rules = (
         lambda found: f"{_BACKBONE}hidden_states_norms.stage{int(found[1]) + 1}.",
     ),
 )
-_MLP: _Rules = (
+_MLP: Rules = (
     (r"mlp\.layers\.0\.", "fc1."),
     (r"mlp\.layers\.1\.", "fc2."),
     (r"mlp_norm\.", "final_layer_norm."),
 )
-_PIXEL_LAYER: _Rules = (
+_PIXEL_LAYER: Rules = (
     *_MLP,
     (r"attention\.", "self_attn."),
     (r"attention_norm\.", "self_attn_layer_norm."),
 )
-_QUERY_LAYER: _Rules = (
+_QUERY_LAYER: Rules = (
     *_MLP,
     (r"cross_attention\.in_projection\.", "cross_attn.in_proj_"),
     (r"cross_attention\.out_projection\.", "cross_attn.out_proj."),
@@ -75,13 +74,13 @@ _QUERY_LAYER: _Rules = (
     (r"self_attention\.out_projection\.", "self_attn.out_proj."),
     (r"self_norm\.", "self_attn_layer_norm."),
 )
-_RESNET_BLOCK: _Rules = (
+_RESNET_BLOCK: Rules = (
     (r"conv(\d)\.", lambda found: f"layer.{int(found[1]) - 1}.convolution."),
     (r"bn(\d)\.", lambda found: f"layer.{int(found[1]) - 1}.normalization."),
     (r"downsample\.0\.", "shortcut.convolution."),
     (r"downsample\.1\.", "shortcut.normalization."),
 )
-_SWIN_BLOCK: _Rules = (
+_SWIN_BLOCK: Rules = (
     (r"norm1\.", "layernorm_before."),
     (r"norm2\.", "layernorm_after."),
     (r"attention\.qkv\.", "attention.self.<query|key|value>."),
@@ -90,7 +89,7 @@ _SWIN_BLOCK: _Rules = (
     (r"mlp\.0\.", "intermediate.dense."),
     (r"mlp\.2\.", "output.dense."),
 )
-_LAYERS: tuple[tuple[str, Callable[[re.Match[str]], str], _Rules], ...] = (
+_LAYERS: tuple[tuple[str, Callable[[re.Match[str]], str], Rules], ...] = (
     (
         r"pixel_decoder\.layers\.(\d+)\.",
         lambda found: f"{_PIXELS}encoder.layers.{found[1]}.",
@@ -117,19 +116,10 @@ _LAYERS: tuple[tuple[str, Callable[[re.Match[str]], str], _Rules], ...] = (
 def _published(name: str) -> tuple[str, ...]:
     for start, place, rules in _LAYERS:
         if found := re.match(start, name):
-            inner = _renamed(name[found.end() :], rules)
+            inner = replaced_start(name[found.end() :], rules)
             return _thirds(place(found) + inner) if inner else ()
-    renamed = _renamed(name, _PARTS)
+    renamed = replaced_start(name, _PARTS)
     return (renamed,) if renamed else ()
-
-
-def _renamed(name: str, rules: _Rules) -> str:
-    """Return a name with its start replaced by the first rule that fits, "" where none does."""
-    for ours, theirs in rules:
-        renamed, count = re.subn("^" + ours, theirs, name)
-        if count:
-            return renamed
-    return ""
 
 
 def _thirds(name: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from unsam.modeling.automatic_masks import crop_to_input, suppress
+from unsam.modeling.granularity_encoding import check_listed_granularities
 from unsam.modeling.mask2former.query_decoder import MaskedAttentionDecoder, QueryPredictions
 from unsam.modeling.mask2former.upsampling import MaskGrower
 from unsam.modeling.precision import autocast_dtype
@@ -68,8 +69,9 @@ class BestQueries:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        # A wrong name is refused here and not at the first photo.
+        # What cannot be is refused here and not at the first photo.
         autocast_dtype(self.precision, torch.device("cpu"))
+        check_listed_granularities(self.granularities)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -99,7 +99,11 @@ class Sam(ClickTrainedModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Translate the config into the constructor's arguments."""
+        """Translate the config into the constructor's arguments.
+
+        Raises:
+            ConfigError: an unknown ``MODEL.SAM.SIZE``.
+        """
         node, granular = cfg.MODEL.SAM, cfg.MODEL.GRANULARITY
         if node.SIZE not in ENCODERS:
             raise ConfigError(
@@ -107,17 +111,13 @@ class Sam(ClickTrainedModel):
             )
         parts = None
         if granular.ENABLED:
-            parts = GranularityParts(
-                fourier_dim=granular.FOURIER_DIM,
-                temperature=granular.TEMPERATURE,
-                quality_head=granular.QUALITY_HEAD,
-            )
+            parts = GranularityParts(**GranularityParts.from_config(cfg))
         lora = {
             "rank": granular.LORA_RANK,
             "alpha": granular.LORA_ALPHA,
             "dropout": granular.LORA_DROPOUT,
         }
-        return {
+        return super().from_config(cfg) | {
             "image_encoder": SamImageEncoder(
                 **ENCODERS[node.SIZE], image_size=cfg.INPUT.IMAGE_SIZE, fused=node.FUSED_ATTENTION
             ),
@@ -125,11 +125,6 @@ class Sam(ClickTrainedModel):
             "mask_decoder": SamMaskDecoder(fused=node.FUSED_ATTENTION),
             "granularity": parts,
             "lora": lora if granular.LORA_RANK else None,
-            "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
-            "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
-            "clicks": TrainingClicks(**TrainingClicks.from_config(cfg)),
-            "pixel_mean": cfg.INPUT.PIXEL_MEAN,
-            "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
     def resized_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:

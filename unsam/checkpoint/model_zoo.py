@@ -48,12 +48,13 @@ class ZooEntry:
     @property
     def command(self) -> str:
         """The command that runs it."""
-        place = self.name if self.source else self.file
+        folder, _, recipe = self.config.partition("/")
+        if folder == "pseudo_masks":
+            preset = recipe.removesuffix(".yaml")
+            return f"unsam pseudo-masks --preset {preset} --input DIR --output DIR"
         if self.key:
-            preset = self.config.removeprefix("pseudo_masks/").removesuffix(".yaml")
-            if self.config.startswith("pseudo_masks/"):
-                return f"unsam pseudo-masks --preset {preset} --input DIR --output DIR"
             return f"unsam train --config-file {self.config} {self.key} {self.file}"
+        place = self.name if self.source else self.file
         return f"unsam eval --config-file {self.config} MODEL.WEIGHTS {place}"
 
 

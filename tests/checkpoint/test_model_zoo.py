@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from unsam.checkpoint.model_zoo import ZOO, zoo_table
 from unsam.config import get_cfg, load_config
 from unsam.config.loading import flatten
-from unsam.modeling.model_zoo import ZOO, zoo_table
 
 
 def test_the_page_lists_exactly_the_zoo(repository):
