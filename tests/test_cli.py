@@ -57,7 +57,13 @@ def test_the_surface_changes_only_on_purpose() -> None:
         "merge-masks self-training": sorted([*merge, "--min-score", "--predictions"]),
         "train": training,
         "eval": ["--config-file", "--num-gpus"],
-        "convert-checkpoint": ["--allow-partial", "--config-file", "--opts", "--to"],
+        "convert-checkpoint": [
+            "--allow-partial",
+            "--config-file",
+            "--merge-lora",
+            "--opts",
+            "--to",
+        ],
         "quickstart": ["--config-file", "--images", "--output"],
         "configs": [],
     }

@@ -27,7 +27,8 @@ from unsam.checkpoint.layouts.unsamv2 import UNSAMV2, UNSAMV2_MERGED
 from unsam.cli import main
 from unsam.config import load_config
 from unsam.errors import CheckpointError
-from unsam.modeling import build_model
+from unsam.modeling import Prompts, build_model
+from unsam.modeling.lora import LoraLinear
 from unsam.modeling.pretrained import load_pretrained
 from unsam.modeling.segmentation_model import padded_pixels
 from unsam.modeling.transformers_config import transformers_config, transformers_processor
@@ -323,3 +324,28 @@ def test_unsamv2_keeps_its_updates_or_their_sum(rank, tmp_path):
     found = read_weights_file(back).tensors
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_updates_are_merged_when_asked(tmp_path, capsys):
+    overrides = [*SMALL, "MODEL.SAM2.SIZE", "tiny"]
+    cfg = load_config("unsamv2/sam2_hiera_small.yaml", overrides)
+    model = build_model(cfg)
+    for module in model.modules():
+        if isinstance(module, LoraLinear):
+            torch.nn.init.normal_(module.lora_b)
+    save_pretrained(model, cfg, tmp_path / "model")
+    words = [str(tmp_path / "model"), str(tmp_path / "merged"), "--merge-lora"]
+    assert main(["convert-checkpoint", *words]) == 0
+    merged, _ = load_pretrained(tmp_path / "merged")
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    click = Prompts(
+        torch.tensor([[[20.5, 30.5]]]), torch.tensor([[1]]), torch.tensor([0.4]), torch.tensor([0])
+    )
+    answers = []
+    for each in (model.eval(), merged.eval()):
+        with torch.inference_mode():
+            answers.append(each.decode(each.encode([image]), click)[0])
+    torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-4)
+    capsys.readouterr()
+    again = mistake(capsys, tmp_path / "merged", tmp_path / "twice", "--merge-lora")
+    assert "no low-rank updates" in again

@@ -31,6 +31,12 @@ def add_convert_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YAML",
         help="the config of the model; by default the one that the weights tell",
     )
+    parser.add_argument(
+        "--merge-lora",
+        action="store_true",
+        help="add low-rank updates to the weights that they update; the model is then always "
+        "granular, and no longer plain SAM 2 when asked for no granularity",
+    )
     # Words without an option would have to stand right after IN and OUT.
     parser.add_argument(
         "--opts",

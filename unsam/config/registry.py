@@ -18,9 +18,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Example: ``nearest("Otsuu", ["Otsu", "Slic"])`` gives ``"did you mean 'Otsu'?"``.
     """
     words = sorted(known)
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    folded = {word.casefold(): word for word in words}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{folded[close[0]]}'?"
     return f"known: {', '.join(words)}" if words else "none is known"
 
 

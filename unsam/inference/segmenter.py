@@ -255,7 +255,8 @@ class Segmenter:
                 1 from models that answer only at a granularity.
 
         Returns:
-            Masks bool ``[P, H, W]``, quality float32 ``[P]`` in [0, 1], logits float32
+            Masks bool ``[P, H, W]``; quality float32 ``[P]``, the predicted IoU as the model's
+            head gives it (SAM's and promptable UnSAM's are not bounded); logits float32
             ``[P, h, w]``.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -16,6 +17,7 @@ from unsam.checkpoint.hub import WEIGHTS_FILE, new_folder, require_free, save_pr
 from unsam.checkpoint.layouts import HUB_LAYOUTS, PUBLISHED_LAYOUTS, Layout
 from unsam.config import config_text
 from unsam.errors import CheckpointError
+from unsam.modeling.lora import LoraLinear, merge_lora
 from unsam.modeling.pretrained import Pretrained, open_pretrained
 from unsam.modeling.transformers_config import transformers_config, transformers_processor
 
@@ -34,8 +36,21 @@ def convert_as_asked(arguments: argparse.Namespace) -> str:
         overrides=arguments.overrides,
         allow_partial=arguments.allow_partial,
     )
+    if arguments.merge_lora:
+        loaded = _with_merged_updates(loaded)
     count = write(loaded, target)
     return f"{loaded.report.table()}\n{target}: {count} tensors, {arguments.to}"
+
+
+def _with_merged_updates(loaded: Pretrained) -> Pretrained:
+    if not any(isinstance(module, LoraLinear) for module in loaded.model.modules()):
+        raise CheckpointError("--merge-lora: the model has no low-rank updates; leave it out")
+    merge_lora(loaded.model)
+    cfg = loaded.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.GRANULARITY.LORA_RANK = 0
+    cfg.freeze()
+    return replace(loaded, cfg=cfg)
 
 
 def _check_suffix(target: Path, form: str) -> None:

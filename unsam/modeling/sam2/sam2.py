@@ -21,6 +21,7 @@ from unsam.modeling.criterion import MaskCriterion
 from unsam.modeling.granular_parts import GranularityParts
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.lora import add_lora, enable_lora
+from unsam.modeling.precision import at_least_float32
 from unsam.modeling.prompts import PADDING, Prompts
 from unsam.modeling.sam2.architectures import SIZES, video_config
 from unsam.modeling.sam2.image_encoder import Sam2Features, encode_pixels
@@ -99,28 +100,24 @@ class Sam2(ClickTrainedModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Translate the config into the constructor's arguments."""
+        """Translate the config into the constructor's arguments.
+
+        Raises:
+            ConfigError: an unknown ``MODEL.SAM2.SIZE``.
+            ValueError: an unknown version, or an image size that the model cannot have.
+        """
         sam2, node = cfg.MODEL.SAM2, cfg.MODEL.GRANULARITY
         if sam2.SIZE not in SIZES:
             raise ConfigError(f"MODEL.SAM2.SIZE is one of {', '.join(SIZES)}, got '{sam2.SIZE}'")
         config = video_config(SIZES[sam2.SIZE], str(sam2.VERSION), cfg.INPUT.IMAGE_SIZE)
         parts = None
         if node.ENABLED:
-            parts = GranularityParts(
-                fourier_dim=node.FOURIER_DIM,
-                temperature=node.TEMPERATURE,
-                quality_head=node.QUALITY_HEAD,
-            )
+            parts = GranularityParts(**GranularityParts.from_config(cfg))
         lora = {"rank": node.LORA_RANK, "alpha": node.LORA_ALPHA, "dropout": node.LORA_DROPOUT}
-        return {
+        return super().from_config(cfg) | {
             "network": Sam2VideoModel(config),
             "granularity": parts,
             "lora": lora if node.LORA_RANK else None,
-            "criterion": MaskCriterion(**MaskCriterion.from_config(cfg)),
-            "automatic": AutomaticMasks(**AutomaticMasks.from_config(cfg)),
-            "clicks": TrainingClicks(**TrainingClicks.from_config(cfg)),
-            "pixel_mean": cfg.INPUT.PIXEL_MEAN,
-            "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
     def resized_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
@@ -228,9 +225,9 @@ class Sam2(ClickTrainedModel):
         if not self.training:
             logits = logits.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
         return Answers(
-            _at_least_float32(logits),
-            _at_least_float32(answers.quality),
-            _at_least_float32(answers.object_score),
+            at_least_float32(logits),
+            at_least_float32(answers.quality),
+            at_least_float32(answers.object_score),
         )
 
     def _encode_prompts(self, prompts: Prompts) -> EncodedPrompts:
@@ -275,7 +272,3 @@ def _split(prompts: Prompts, count: int) -> list[Prompts]:
             strict=True,
         )
     ]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
