@@ -121,7 +121,8 @@ def _model() -> CfgNode:
     # Channels at half and at a quarter of the embedding's stride.
     decoder.UPSCALE_DIMS = (64, 32)
 
-    _add_published_models(node)
+    _add_query_models(node)
+    _add_sam_models(node)
 
     clicks = node.CLICKS = CfgNode()
     # Decoder runs per mask and iteration: the first prompt, then correction clicks.
@@ -137,8 +138,8 @@ def _model() -> CfgNode:
     return node
 
 
-def _add_published_models(node: CfgNode) -> None:
-    """Add the keys of the published architectures to ``MODEL``."""
+def _add_query_models(node: CfgNode) -> None:
+    """Add the keys of Mask2Former and SemanticSam to ``MODEL``."""
     backbone = node.BACKBONE = CfgNode()
     # Of Mask2Former and SemanticSam: ResNet50, SwinTransformer, SamVit.
     backbone.NAME = "ResNet50"
@@ -187,6 +188,9 @@ def _add_published_models(node: CfgNode) -> None:
     # Prompts of a photo in an iteration of training.
     prompted.MAX_PROMPTS = 60
 
+
+def _add_sam_models(node: CfgNode) -> None:
+    """Add the keys of Sam and Sam2, and of their granularity, to ``MODEL``."""
     sam = node.SAM = CfgNode()
     # Image encoder of Sam: "base", "large" or "huge".
     sam.SIZE = "base"
