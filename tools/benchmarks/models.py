@@ -23,7 +23,13 @@ CLICKS = 64
 
 
 class Side(Protocol):
-    """One implementation of a model, with random weights, in evaluation mode."""
+    """One implementation of a model, with random weights, in evaluation mode.
+
+    Attributes:
+        takes_prompts: whether it answers clicks, or segments whole photos alone.
+    """
+
+    takes_prompts: bool
 
     def encode(self, photo: np.ndarray) -> None:
         """Do what is done once per photo, ``uint8 [H, W, 3]``."""
@@ -43,6 +49,7 @@ class Ours:
         self.segmenter = Segmenter.from_config(cfg)
         granular = cfg.MODEL.GRANULARITY.ENABLED
         self.granularity = 0.5 if granular else None
+        self.takes_prompts = self.segmenter.takes_prompts
 
     def encode(self, photo: np.ndarray) -> None:
         """Prepare and encode."""
@@ -51,7 +58,7 @@ class Ours:
 
     def decode(self, count: int) -> None:
         """Answer clicks, or ask all queries."""
-        if not self.segmenter.takes_prompts:
+        if not self.takes_prompts:
             self.segmenter.generate()
         elif count == 1:
             self.segmenter.predict(points=_clicks(self.size, 1)[0], granularity=self.granularity)
@@ -63,6 +70,8 @@ class Ours:
 
 class SegmentAnything:
     """segment-anything's predictor."""
+
+    takes_prompts = True
 
     def __init__(self, kind: str) -> None:
         from segment_anything import SamPredictor, sam_model_registry
@@ -86,6 +95,8 @@ class SegmentAnything:
 
 class TransformersSam2:
     """The Sam2Model of transformers with its processor."""
+
+    takes_prompts = True
 
     def __init__(self, size: str) -> None:
         from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model, Sam2Processor
@@ -130,6 +141,8 @@ class TransformersSam2:
 
 class TransformersMask2Former:
     """The Mask2Former of transformers with a ResNet-50 and 2,000 queries, up to its mask logits."""
+
+    takes_prompts = False
 
     def __init__(self) -> None:
         from transformers import (
@@ -179,14 +192,6 @@ def _clicks(size: tuple[int, int], count: int) -> np.ndarray:
 
 PAIRS: dict[str, tuple[Callable[[], Side], Callable[[], Side] | None]] = {
     "sam_vit_b": (lambda: Ours("sam/sam_vit_b.yaml"), lambda: SegmentAnything("vit_b")),
-    "sam_vit_l": (lambda: Ours("sam/sam_vit_l.yaml"), lambda: SegmentAnything("vit_l")),
-    **{
-        f"sam2.1_{size}": (
-            lambda size=size: Ours(f"sam2/sam2.1_hiera_{size}.yaml"),
-            lambda size=size: TransformersSam2(size),
-        )
-        for size in ("tiny", "small", "base_plus", "large")
-    },
     "unsamv2": (lambda: Ours("unsamv2/sam2_hiera_small.yaml"), lambda: TransformersSam2("small")),
     "unsam_whole_r50": (
         # Half the published side: at the whole one the library takes 13 GiB.
@@ -194,6 +199,14 @@ PAIRS: dict[str, tuple[Callable[[], Side], Callable[[], Side] | None]] = {
         TransformersMask2Former,
     ),
     "promptable_swin_t": (lambda: Ours("unsam/promptable_SwinT.yaml"), None),
+    **{
+        f"sam2.1_{size}": (
+            lambda size=size: Ours(f"sam2/sam2.1_hiera_{size}.yaml"),
+            lambda size=size: TransformersSam2(size),
+        )
+        for size in ("small", "tiny", "base_plus", "large")
+    },
+    "sam_vit_l": (lambda: Ours("sam/sam_vit_l.yaml"), lambda: SegmentAnything("vit_l")),
 }
 """Model to ours and to the library's, None where no library has it."""
 
@@ -204,20 +217,35 @@ LARGE_PHOTO_SIZE = (1500, 2250)
 
 
 def benchmark_models() -> dict[str, Any]:
-    """Return seconds of one photo and of its clicks, peak MiB, and ratios of ours to theirs."""
-    figures: dict[str, Any] = {}
+    """Return seconds of one photo and of its clicks, peak MiB, and ratios of ours to theirs.
+
+    What is known of a model is printed to stderr at once: the whole takes half an hour.
+    """
+    figures: dict[str, Any] = {
+        f"{LARGE_MODEL}_1500x2250_peak_mib": _peak_mib(LARGE_MODEL, 0, LARGE_PHOTO_SIZE)
+    }
+    print(json.dumps(figures), file=sys.stderr, flush=True)
     for name, makers in PAIRS.items():
-        sides = [make() for make in makers if make is not None]
-        times = _interleaved(sides)
-        peaks = [_peak_mib(name, index) for index in range(len(sides))]
-        for stage, (ours, *theirs) in times.items():
-            figures[f"{name}_{stage}_seconds"] = ours
-            if theirs:
-                figures[f"{name}_{stage}_ratio"] = ours / theirs[0]
-        figures[f"{name}_peak_mib"] = peaks[0]
-        if len(peaks) > 1:
-            figures[f"{name}_peak_ratio"] = peaks[0] / peaks[1]
-    figures[f"{LARGE_MODEL}_1500x2250_peak_mib"] = _peak_mib(LARGE_MODEL, 0, LARGE_PHOTO_SIZE)
+        found = _figures(name, makers)
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        figures |= found
+    return figures
+
+
+def _figures(
+    name: str, makers: tuple[Callable[[], Side], Callable[[], Side] | None]
+) -> dict[str, float]:
+    """Return the figures of one model."""
+    figures = {}
+    sides = [make() for make in makers if make is not None]
+    for stage, (ours, *theirs) in _interleaved(sides).items():
+        figures[f"{name}_{stage}_seconds"] = ours
+        if theirs:
+            figures[f"{name}_{stage}_ratio"] = ours / theirs[0]
+    ours, *theirs = (_peak_mib(name, index) for index in range(len(sides)))
+    figures[f"{name}_peak_mib"] = ours
+    if theirs:
+        figures[f"{name}_peak_ratio"] = ours / theirs[0]
     return figures
 
 
@@ -228,7 +256,7 @@ def _photo(size: tuple[int, int] = PHOTO_SIZE) -> np.ndarray:
 
 def _stages(side: Side, photo: np.ndarray) -> dict[str, Callable[[], None]]:
     stages: dict[str, Callable[[], None]] = {"encode": lambda: side.encode(photo)}
-    if isinstance(side, Ours) and not side.segmenter.takes_prompts:
+    if not side.takes_prompts:
         return {**stages, "decode": lambda: side.decode(0)}
     return {**stages, "click": lambda: side.decode(1), "clicks64": lambda: side.decode(CLICKS)}
 
