@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from divide_and_conquer.divide.cutler.detector import CascadeMaskRcnn
-from unsam.checkpoint.foreign_weights import read_foreign_weights
-from unsam.errors import CheckpointError
+from unsam.checkpoint.foreign_weights import read_weights_file
+from unsam.errors import CheckpointError, counted
 
 # What detectron2 keeps in some checkpoints beside the parameters; the net computes it itself.
 _COMPUTED = re.compile(
@@ -41,30 +39,14 @@ def load_cutler(path: str | os.PathLike[str]) -> CascadeMaskRcnn:
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return the tensors of a ``.pth`` or ``.safetensors`` file by name, on the CPU.
+    """Return the tensors of a ``.pth``, ``.pkl`` or ``.safetensors`` file by name, on the CPU.
 
-    Takes ``{"model": ...}``, ``{"state_dict": ...}`` and plain dicts of tensors or numpy arrays;
-    a ``module.`` before every name, and what detectron2 computes by itself, are left out. Nothing
-    in the file is executed.
+    What detectron2 computes by itself is left out. Nothing in the file is executed.
 
     Raises:
         CheckpointError: the file is missing, damaged or no dict of tensors.
     """
-    file, content = Path(path), read_foreign_weights(path)
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not content:
-        raise CheckpointError(f"{file}: no weights in it, expected a dict of tensors by name")
-    tensors = {}
-    for key, value in content.items():
-        if isinstance(value, (np.ndarray, np.generic)):
-            value = torch.as_tensor(value)
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{file}: {key} is a {type(value).__name__}, expected a tensor")
-        tensors[str(key)] = value
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    tensors = read_weights_file(path).tensors
     return {key: value for key, value in tensors.items() if not _COMPUTED.match(key)}
 
 
@@ -90,12 +72,6 @@ def _check_fit(name: str, weights: dict[str, Tensor], own: dict[str, torch.Size]
     if missing or left_over or shapes:
         raise CheckpointError(
             f"{name}: not the weights of CutLER's cascade detector: "
-            f"{_listed(missing, 'missing')}, {_listed(left_over, 'left over')}, "
-            f"{_listed(shapes, 'of another shape')}; use cutler_cascade_final.pth"
+            f"{counted(missing, 'missing')}, {counted(left_over, 'left over')}, "
+            f"{counted(shapes, 'of another shape')}; use cutler_cascade_final.pth"
         )
-
-
-def _listed(items: list[str], what: str) -> str:
-    if not items:
-        return f"0 {what}"
-    return f"{len(items)} {what} ({', '.join(items[:5])}{', ...' if len(items) > 5 else ''})"
