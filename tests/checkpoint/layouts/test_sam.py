@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 
 from tests.modeling.sam.tiny import click_prompts, images, tiny_sam
 from unsam.checkpoint.conversion import require_complete, to_native, to_published
@@ -62,7 +63,6 @@ def test_granularity_starts_fresh_and_has_no_published_names(layout):
 
 @torch.no_grad()
 def test_a_model_of_transformers_loads_and_answers_alike():
-    transformers = pytest.importorskip("transformers")
     vision = transformers.SamVisionConfig(
         hidden_size=24,
         output_channels=32,
