@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from torch.nn import functional as F
 from unsam.checkpoint.checkpointer import Checkpointer
 from unsam.config import get_cfg
 from unsam.engine import Hook, Trainer, build_trainer
-from unsam.modeling import META_ARCHITECTURES
+from unsam.modeling import META_ARCHITECTURES, SegmentationModel
+from unsam.modeling.sample_random import SampleRandom
+from unsam.modeling.training_context import TrainingContext
 from unsam.structures import MaskSet
 
 NAME = "TinyTestModel"
@@ -68,15 +71,15 @@ def tiny_cfg(annotations: Path, output: Path, **solver: Any) -> CfgNode:
 
 
 @META_ARCHITECTURES.register()
-class TinyTestModel(nn.Module):
-    """Predicts masks from colour; draws from torch's, NumPy's and no other generator.
+class TinyTestModel(SegmentationModel):
+    """Predicts masks from colour; draws from torch's generator.
 
     A photo named ``poison…`` gives a loss that is not a number; ``steep…`` a finite loss whose
     gradient is infinite.
     """
 
     def __init__(self, noise: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
         self.noise = noise
         self.embed = nn.Conv2d(3, 4, 3, padding=1)
         self.norm = nn.BatchNorm2d(4)
@@ -88,7 +91,15 @@ class TinyTestModel(nn.Module):
         del cfg
         return {}
 
-    def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def encode(self, images: Sequence[torch.Tensor]) -> None:
+        del images
+
+    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+        del random
+        return sum(len(sample["masks"]) for sample in batch)
+
+    def losses(self, context: TrainingContext) -> dict[str, torch.Tensor]:
+        batch = context.batch
         losses = [self._loss(sample) for sample in batch]
         return {
             "loss_mask": torch.stack(losses).mean(),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unsam.modeling.criterion import MaskCriterion, dice_loss, mask_iou, mean_mask_count
+from unsam.modeling.criterion import MaskCriterion, dice_loss, mask_iou
 
 
 def _batch(P: int = 4) -> tuple[torch.Tensor, ...]:
@@ -115,11 +115,6 @@ def test_extreme_logits_stay_finite():
     total.backward()
     assert torch.isfinite(total)
     assert torch.isfinite(logits.grad).all()
-
-
-def test_count_of_one_process_is_at_least_one():
-    assert mean_mask_count(0, torch.device("cpu")) == 1.0
-    assert mean_mask_count(7, torch.device("cpu")) == 7.0
 
 
 def test_unknown_quality_loss_is_named():

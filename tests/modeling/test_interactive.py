@@ -10,6 +10,13 @@ from unsam.modeling.interactive import (
     first_prompts,
 )
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE
+from unsam.modeling.sample_random import SampleRandom
+
+UNIFORM = torch.tensor([0.1, 0.5, 0.9])
+
+
+def _draws(count: int) -> tuple[SampleRandom, list[int]]:
+    return SampleRandom([int(torch.randint(2**31, ()))]), [count]
 
 
 def _rectangles() -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,7 +33,7 @@ def test_first_clicks_lie_in_the_mask(centre):
     torch.manual_seed(0)
     masks, cells = _rectangles()
     for _ in range(20):
-        points, labels = first_prompts(masks, cells, 4, centre, 0.0)
+        points, labels = first_prompts(masks, cells, 4, centre, 0.0, *_draws(3))
         assert labels.tolist() == [[POSITIVE, PADDING]] * 3
         column, row = points[:, 0].floor().long().unbind(1)
         assert masks[torch.arange(3), row, column].all()
@@ -35,7 +42,7 @@ def test_first_clicks_lie_in_the_mask(centre):
 def test_centre_clicks_keep_away_from_the_edge():
     torch.manual_seed(0)
     masks, cells = _rectangles()
-    points, _ = first_prompts(masks, cells, 4, 1.0, 0.0)
+    points, _ = first_prompts(masks, cells, 4, 1.0, 0.0, *_draws(3))
     x, y = points[0, 0].tolist()
     assert 8 <= y <= 16
     assert 12 <= x <= 36
@@ -45,7 +52,8 @@ def test_uniform_clicks_reach_every_pixel():
     torch.manual_seed(0)
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, 2:4, 5:8] = True
-    points, _ = first_prompts(mask.expand(600, -1, -1), mask.expand(600, -1, -1).float(), 1, 0, 0)
+    many = mask.expand(600, -1, -1)
+    points, _ = first_prompts(many, many.float(), 1, 0, 0, *_draws(600))
     hits = torch.zeros(8, 8)
     for x, y in points[:, 0].long().tolist():
         hits[y, x] += 1
@@ -56,7 +64,7 @@ def test_uniform_clicks_reach_every_pixel():
 def test_boxes_are_about_the_masks_extent():
     torch.manual_seed(0)
     masks, cells = _rectangles()
-    points, labels = first_prompts(masks[:1], cells[:1], 4, 0.0, 1.0)
+    points, labels = first_prompts(masks[:1], cells[:1], 4, 0.0, 1.0, *_draws(1))
     assert labels.tolist() == [[BOX_FIRST, BOX_LAST]]
     size = torch.tensor([32.0, 16.0])
     error = (points[0] - torch.tensor([[8.0, 4.0], [40.0, 20.0]])).abs() / size
@@ -67,11 +75,15 @@ def test_corrections_tell_missed_from_spilled():
     torch.manual_seed(0)
     masks, cells = _rectangles()
     inside = torch.ones_like(cells, dtype=torch.bool)
-    missed, labels = correction_clicks(torch.full_like(cells, -1.0), cells, inside, 4)
+    missed, labels = correction_clicks(
+        torch.full_like(cells, -1.0), cells, inside, 4, torch.rand(3)
+    )
     assert labels[:2, 0].tolist() == [POSITIVE, POSITIVE]
     column, row = missed[:2, 0].floor().long().unbind(1)
     assert masks[torch.arange(2), row, column].all()
-    spilled, labels = correction_clicks(torch.full_like(cells, 1.0), cells, inside, 4)
+    spilled, labels = correction_clicks(
+        torch.full_like(cells, 1.0), cells, inside, 4, torch.rand(3)
+    )
     assert labels[:2, 0].tolist() == [NEGATIVE, NEGATIVE]
     column, row = spilled[:2, 0].floor().long().unbind(1)
     assert not masks[torch.arange(2), row, column].any()
@@ -81,20 +93,21 @@ def test_nothing_to_correct_is_padding_and_padding_is_never_clicked():
     _, cells = _rectangles()
     inside = torch.ones_like(cells, dtype=torch.bool)
     right = torch.where(cells > 0.5, 1.0, -1.0)
-    assert correction_clicks(right, cells, inside, 4)[1].tolist() == [[PADDING]] * 3
+    assert correction_clicks(right, cells, inside, 4, UNIFORM)[1].tolist() == [[PADDING]] * 3
     inside[:, :, 3:] = False
-    points, labels = correction_clicks(torch.full_like(cells, 1.0), cells, inside, 4)
+    points, labels = correction_clicks(torch.full_like(cells, 1.0), cells, inside, 4, UNIFORM)
     assert (points[labels != PADDING][:, 0] < 12).all()
 
 
-def test_draws_depend_on_the_global_generator_alone():
+def test_draws_depend_on_the_samples_alone():
     masks, cells = _rectangles()
-    drawn = []
-    for _ in range(2):
-        torch.manual_seed(7)
-        drawn.append(first_prompts(masks, cells, 4, 0.5, 0.5))
+    drawn = [
+        first_prompts(masks, cells, 4, 0.5, 0.5, SampleRandom([5, 6]), [2, 1]) for _ in range(2)
+    ]
     for first, second in zip(*drawn, strict=True):
         assert torch.equal(first, second)
+    alone, _ = first_prompts(masks[2:], cells[2:], 4, 0.5, 0.5, SampleRandom([6]), [1])
+    assert torch.equal(alone[0], drawn[0][0][2])
 
 
 def test_balanced_choice_prefers_rare_granularities():

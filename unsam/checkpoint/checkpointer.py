@@ -4,6 +4,8 @@ A checkpoint is one file that holds tensors and plain values only::
 
     format_version  int
     model           state dict, without wrapper prefixes
+    average         state dict of the moving average, {} where none is kept
+    objectives      state dict of what objectives learn beside the model
     optimizer       state dict
     scheduler       {"iteration": int, "seconds": float}: where the schedule stands
     scaler          {} (kept for loss scaling; bfloat16 needs none)

@@ -9,6 +9,13 @@ from __future__ import annotations
 from fvcore.common.config import CfgNode
 
 from unsam.config.pseudo_mask_defaults import pseudo_mask_defaults
+from unsam.config.training_defaults import (
+    checkpoint_defaults,
+    logging_defaults,
+    objective_defaults,
+    solver_defaults,
+    task_sampler_defaults,
+)
 
 
 def get_cfg() -> CfgNode:
@@ -26,8 +33,11 @@ def get_cfg() -> CfgNode:
     cfg.INPUT = _input()
     cfg.MODEL = _model()
     cfg.CRITERION = _criterion()
-    cfg.SOLVER = _solver()
-    cfg.CHECKPOINT = _checkpoint()
+    cfg.OBJECTIVES = objective_defaults()
+    cfg.TASKS = task_sampler_defaults()
+    cfg.SOLVER = solver_defaults()
+    cfg.LOGGING = logging_defaults()
+    cfg.CHECKPOINT = checkpoint_defaults()
     cfg.INFERENCE = _inference()
     cfg.EVALUATION = _evaluation()
     return cfg
@@ -38,6 +48,8 @@ def _datasets() -> CfgNode:
     # Each entry: a registered name, a folder of pseudo masks, or a COCO-style JSON file.
     node.TRAIN = ()
     node.TEST = ()
+    # How often each of TRAIN is drawn, relative to the others; empty draws every photo alike.
+    node.WEIGHTS = ()
     # Photos of a COCO-style JSON file or a moved pseudo-mask folder; "" takes what the file says.
     node.IMAGE_ROOT = ""
     return node
@@ -67,12 +79,35 @@ def _input() -> CfgNode:
     # RGB mean and standard deviation on the 0 to 255 scale (ImageNet).
     node.PIXEL_MEAN = (123.675, 116.28, 103.53)
     node.PIXEL_STD = (58.395, 57.12, 57.375)
+    # Training, instead of keeping the shape of the photo: "keep" it; "stretch" to a square of
+    # IMAGE_SIZE (UnSAMv2); or "fixed" (UnSAM, Mask2Former): resize by a random factor from
+    # JITTER_SCALE (large-scale jitter), then crop or pad to a square of IMAGE_SIZE.
+    node.SHAPE = "keep"
+    node.JITTER_SCALE = (1.0, 1.0)
     # Training: side of the random crop as a share of the photo's; (1.0, 1.0) never crops.
     node.CROP_SCALE = (0.6, 1.0)
     # Training: chance of mirroring left and right.
     node.FLIP_PROBABILITY = 0.5
     # Training: brightness, contrast and saturation change by up to this share; 0 for none.
     node.COLOUR_JITTER = 0.3
+    # Training: rotation and shear by up to so many degrees, and the chance of turning grey.
+    node.ROTATION = 0.0
+    node.SHEAR = 0.0
+    node.GREY_PROBABILITY = 0.0
+    # Training: the second view that some objectives compare with: side of its crop as a share of
+    # the photo's, degrees of rotation and shear, chance of mirroring, strength of the change of
+    # colour, and the largest standard deviation of its blur in pixels, 0 for none.
+    view = node.SECOND_VIEW = CfgNode()
+    view.CROP_SCALE = (0.6, 1.0)
+    view.ROTATION = 10.0
+    view.SHEAR = 5.0
+    view.FLIP_PROBABILITY = 0.5
+    view.COLOUR_JITTER = 0.3
+    view.BLUR = 1.5
+    # Training: chance of pasting masks of another photo over a photo (CutLER), and how large they
+    # become, as a share of their size.
+    node.COPY_PASTE_PROBABILITY = 0.0
+    node.COPY_PASTE_SCALE = (0.3, 1.0)
     return node
 
 
@@ -223,6 +258,9 @@ def _add_sam_models(node: CfgNode) -> None:
 def _criterion() -> CfgNode:
     node = CfgNode()
     node.QUERIES = _query_criterion()
+    # Factors on losses over the training: [name of the loss, kind, start, end], such as
+    # [loss_quality, linear, 0.0, 0.3]; kinds and shares as of OBJECTIVES.
+    node.SCHEDULES = ()
     # Weights of the losses; each is a mean over masks and over the rounds of clicks.
     node.FOCAL_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
@@ -258,49 +296,6 @@ def _query_criterion() -> CfgNode:
     node.IMPORTANCE = 0.75
     # DropLoss (CutLER, UnSAM): pairs of no larger IoU cost nothing; below 0: off.
     node.DROP_IOU = -1.0
-    return node
-
-
-def _solver() -> CfgNode:
-    node = CfgNode()
-    # Optimizer steps of the whole run.
-    node.MAX_ITER = 1000
-    # Seconds of training (loading and steps; not saving, not evaluating) after which the run ends
-    # even if MAX_ITER is not reached, the schedule with it; 0 for no limit. With a limit the
-    # schedule follows the clock, so a resumed run is no longer equal bit for bit.
-    node.MAX_SECONDS = 0.0
-    # Photos of one optimizer step, over all processes: N processes share them, so the same recipe
-    # trains alike on one GPU and on eight.
-    node.BATCH_SIZE = 8
-    # Parts that each process cuts its share into, one after the other, to save memory.
-    node.ACCUMULATE = 1
-    # AdamW: learning rate after warm-up, decay of matrices (never of biases, norms, embeddings).
-    node.BASE_LR = 0.0005
-    node.WEIGHT_DECAY = 0.05
-    node.BETAS = (0.9, 0.999)
-    # Steps of linear warm-up; then half a cosine down to FINAL_LR_RATIO * BASE_LR.
-    node.WARMUP_ITERS = 50
-    node.FINAL_LR_RATIO = 0.01
-    # The gradient is scaled down to this norm; 0 leaves it as it is.
-    node.CLIP_NORM = 1.0
-    # "float32", "bfloat16" (autocast), or "auto": bfloat16 on a GPU or processor that computes in
-    # it, about twice as fast; else float32.
-    node.PRECISION = "auto"
-    # Steps between two lines of progress and of metrics.jsonl.
-    node.LOG_PERIOD = 20
-    # Steps between two evaluations on DATASETS.TEST; 0 for none during training.
-    node.EVAL_PERIOD = 0
-    # Minutes after which a process that waits for another gives up.
-    node.TIMEOUT_MINUTES = 30.0
-    return node
-
-
-def _checkpoint() -> CfgNode:
-    node = CfgNode()
-    # Steps between two checkpoints; there is always one at the end and on SIGTERM or Ctrl-C.
-    node.PERIOD = 500
-    # Newest checkpoints to keep; 0 keeps all.
-    node.KEEP = 3
     return node
 
 

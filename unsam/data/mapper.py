@@ -98,15 +98,16 @@ class TrainingMapper:
         Returns:
             ``image`` uint8 tensor [3, h, w] RGB with longer side `image_size`; ``masks`` bool
             tensor [M, h, w] with M from 0 to `max_masks`; ``granularity`` float32 tensor [M];
-            ``image_id``; ``file_name``; ``original_size`` (H, W) of the photo.
+            ``image_id``; ``file_name``; ``original_size`` (H, W) of the photo; ``seed``, an
+            integer for what training draws for this sample.
 
         Raises:
             DataError: the photo is unreadable, or of another size than its masks.
         """
-        # The three streams are apart, so that another number of masks leaves the view as it was.
-        for_view, for_masks, for_colour = np.random.default_rng(
+        # The streams are apart, so that another number of masks leaves the view as it was.
+        for_view, for_masks, for_colour, for_training = np.random.default_rng(
             [self._seed, key.epoch, key.photo]
-        ).spawn(3)
+        ).spawn(4)
         photo = read_photo(record.file_name)
         masks = record.masks()
         size = (photo.shape[0], photo.shape[1])
@@ -132,6 +133,7 @@ class TrainingMapper:
             "image_id": record.image_id,
             "file_name": os.fspath(record.file_name),
             "original_size": size,
+            "seed": int(for_training.integers(2**62)),
         }
 
     def _draw_masks(

@@ -17,6 +17,7 @@ from unsam.config import config_text
 from unsam.data import get_dataset
 from unsam.data.loader import TrainLoader, build_train_loader
 from unsam.engine import distributed, random_state
+from unsam.engine.ema import WeightAverage
 from unsam.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook
 from unsam.engine.trainer import Hook, Trainer
 from unsam.engine.writers import JsonlWriter, ProgressWriter
@@ -24,6 +25,7 @@ from unsam.errors import ConfigError
 from unsam.modeling import SegmentationModel, build_model
 from unsam.modeling.granular_parts import freeze_all_but_granularity
 from unsam.modeling.precision import autocast_dtype
+from unsam.modeling.training_model import TrainingModel
 from unsam.solver import Schedule, build_optimizer
 
 METRICS_FILE = "metrics.jsonl"
@@ -57,7 +59,12 @@ def build_trainer(
     model = build_seeded_model(cfg, device)
     if cfg.MODEL.GRANULARITY.ENABLED and not cfg.MODEL.GRANULARITY.TRAIN_BASE:
         freeze_all_but_granularity(model)
-    optimizer = build_optimizer(cfg, model)
+    training_model = TrainingModel.from_config(cfg, model).to(device)
+    optimizer = build_optimizer(cfg, training_model)
+    decay = cfg.SOLVER.EMA.DECAY
+    average = WeightAverage(model, decay) if decay > 0 else None
+    # What is evaluated is what will be used.
+    evaluated = model if average is None else average.model
 
     def make_loader(start: int) -> TrainLoader:
         return build_train_loader(
@@ -80,7 +87,7 @@ def build_trainer(
         device,
     )
     return Trainer(
-        model=model,
+        training_model=training_model,
         optimizer=optimizer,
         schedule=Schedule.from_config(cfg, optimizer),
         make_loader=make_loader,
@@ -91,7 +98,9 @@ def build_trainer(
         clip_norm=cfg.SOLVER.CLIP_NORM,
         autocast=_training_dtype(cfg.SOLVER.PRECISION, device),
         device=device,
-        hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, model)),
+        hooks=_hooks(cfg, checkpointer, evaluate and partial(evaluate, evaluated)),
+        average=average,
+        seed=cfg.SEED,
     )
 
 

@@ -100,6 +100,15 @@ def maximum(values: Sequence[float]) -> list[float]:
     return shared.tolist()
 
 
+def total(value: float) -> float:
+    """Return the sum of a number over all ranks."""
+    if not dist.is_initialized():
+        return float(value)
+    shared = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(shared)
+    return shared.item()
+
+
 def raise_together(error: UnsamError | None) -> None:
     """Raise on every rank if any rank has an error; all ranks must call this.
 

@@ -142,7 +142,9 @@ class CheckpointHook(Hook):
         self._save(trainer)
         with distributed.together():
             if distributed.is_main():
-                save_weights(trainer.model, self._weights_file, self._config)
+                averaged = trainer.average
+                model = trainer.model if averaged is None else averaged.model
+                save_weights(model, self._weights_file, self._config)
         logger.info("weights: %s", self._weights_file)
 
     def _save(self, trainer: Trainer) -> None:

@@ -23,6 +23,18 @@ def seed_everything(seed: int, rank: int = 0) -> None:
     torch.manual_seed(int(words[2]))
 
 
+def seed_torch(seed: int, iteration: int, place: int) -> None:
+    """Seed torch's generators for one micro-batch.
+
+    Args:
+        seed: of the run.
+        iteration: finished steps.
+        place: number of the micro-batch within the step, over all ranks.
+    """
+    words = np.random.SeedSequence([seed % 2**63, iteration, place]).generate_state(1)
+    torch.manual_seed(int(words[0]))
+
+
 def capture(device: torch.device) -> dict[str, Any]:
     """Return the state of all global generators, as tensors and plain values only."""
     numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002

@@ -29,6 +29,8 @@ def training_state(trainer: Trainer, config: str) -> dict[str, Any]:
     """
     return {
         "model": trainer.model.state_dict(),
+        "objectives": trainer.training_model.objectives.state_dict(),
+        "average": {} if trainer.average is None else trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": {"iteration": trainer.iteration, "seconds": trainer.seconds},
         "scaler": {},
@@ -73,6 +75,8 @@ def resume_newest(trainer: Trainer, checkpointer: Checkpointer, config: str) -> 
 def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     name = yaml.safe_load(state["config"])["MODEL"]["META_ARCHITECTURE"]
     fit_model_weights(trainer.model, state["model"], name=str(path), architecture=name)
+    trainer.training_model.objectives.load_state_dict(state.get("objectives", {}))
+    _restore_average(trainer, state.get("average", {}))
     _restore_optimizer(trainer.optimizer, state["optimizer"], path)
     trainer.iteration = state["iteration"]
     trainer.seconds = state["scheduler"]["seconds"]
@@ -87,6 +91,12 @@ def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
             len(states),
             distributed.world_size(),
         )
+
+
+def _restore_average(trainer: Trainer, saved: dict[str, Any]) -> None:
+    """Take up the average where it was; one that is new to the run starts from the model."""
+    if trainer.average is not None:
+        trainer.average.load_state_dict(saved or trainer.model.state_dict())
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any], path: Path) -> None:

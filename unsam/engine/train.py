@@ -146,6 +146,8 @@ def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
             logger.info("no checkpoint in %s: starting from the beginning", checkpointer.folder)
         with distributed.together():
             _load_initial_weights(trainer.model, cfg)
+            if trainer.average is not None:
+                trainer.average.load_state_dict(trainer.model.state_dict())
     trainer.train()
 
 

@@ -16,9 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unsam.data.loader import TrainLoader, worker_deaths_as_errors
 from unsam.data.mapper import Sample
-from unsam.engine import distributed
+from unsam.engine import distributed, random_state
+from unsam.engine.ema import WeightAverage
 from unsam.engine.stop_signals import StoppedBySignalError, StopSignals
 from unsam.errors import ConfigError, TrainingError, UnsamError
+from unsam.modeling.training_model import TrainingModel
 from unsam.solver import Schedule
 
 logger = logging.getLogger(__name__)
@@ -44,8 +46,8 @@ class Trainer:
     """Takes optimizer steps until the budget is used up.
 
     Args:
-        model: returns named losses of a list of samples; wrapped for several processes here.
-        optimizer: over the parameters of `model`.
+        training_model: the model with its objectives; wrapped for several processes here.
+        optimizer: over the parameters of `training_model`.
         schedule: sets the optimizer's learning rate before each step.
         make_loader: gives the loader from a position in the run (samples seen before).
         batch_size: samples of a step, over all ranks.
@@ -56,8 +58,12 @@ class Trainer:
         autocast: type of the matrix products, None for float32.
         device: where the model is.
         hooks: what happens around the steps.
+        average: moving average of the model; None keeps none.
+        seed: of the run; what a model draws beside the samples' own numbers, such as dropout,
+            follows from it, the step and the place of the micro-batch in the step.
 
     Attributes:
+        model: the segmentation model in `training_model`.
         iteration: finished steps.
         position: samples seen, over all ranks.
         seconds: training time of the run so far, the slowest rank's.
@@ -71,7 +77,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        model: nn.Module,
+        training_model: TrainingModel,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         make_loader: Callable[[int], TrainLoader],
@@ -83,10 +89,14 @@ class Trainer:
         autocast: torch.dtype | None = None,
         device: torch.device | None = None,
         hooks: Sequence[Hook] = (),
+        average: WeightAverage | None = None,
+        seed: int = 0,
     ) -> None:
         if max_iter < 1:
             raise ConfigError(f"SOLVER.MAX_ITER must be at least 1, got {max_iter}")
-        self.model = model
+        self.training_model = training_model
+        self.model = training_model.model
+        self.average = average
         self.optimizer = optimizer
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -104,7 +114,9 @@ class Trainer:
         self._accumulate = accumulate
         self._clip_norm = clip_norm if clip_norm > 0 else math.inf
         self._autocast = autocast
-        self._parallel: nn.Module = model
+        self._seed = seed
+        self._parallel: nn.Module = training_model
+        training_model.teacher = None if average is None else average.model
 
     @property
     def progress(self) -> float:
@@ -129,8 +141,8 @@ class Trainer:
             # Filters of one input channel have strides of either layout at once; DDP asks whether
             # that is meant.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            self._parallel = DistributedDataParallel(self.model)
-        self.model.train()
+            self._parallel = DistributedDataParallel(self.training_model)
+        self.training_model.train()
         for hook in self.hooks:
             hook.before_train(self)
         loader = self._make_loader(self.position)
@@ -184,28 +196,41 @@ class Trainer:
         self.learning_rate = self._schedule.apply(self.iteration, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         named: list[dict[str, torch.Tensor]] = []
+        num_masks = self._masks_per_micro_batch(micro_batches)
         for number, batch in enumerate(micro_batches):
             # The gradients of several processes are averaged once, after the last micro-batch.
             last = number == len(micro_batches) - 1
             with contextlib.nullcontext() if last else self._without_averaging():
-                named.append(self._backward(batch))
+                named.append(self._backward(batch, number, num_masks))
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
         losses = self._to_numbers(named, norm)
         self.step_seconds = time.perf_counter() - started
         self._agree_to_step(losses, micro_batches)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model, self.iteration + 1)
         together: dict[str, list[float]] = {}
         for part in losses:
             for name, value in part.items():
                 together.setdefault(name, []).append(value)
         self.losses = {name: sum(values) / len(values) for name, values in together.items()}
 
-    def _backward(self, batch: list[Sample]) -> dict[str, torch.Tensor]:
+    def _masks_per_micro_batch(self, micro_batches: list[list[Sample]]) -> float:
+        """Return what sums over masks are divided by, so that each mask of the step counts once."""
+        own = sum(self.training_model.count_targets(batch) for batch in micro_batches)
+        return max(distributed.total(own), 1.0) / (distributed.world_size() * self._accumulate)
+
+    def _backward(
+        self, batch: list[Sample], number: int, num_masks: float
+    ) -> dict[str, torch.Tensor]:
+        # The same numbers for the same samples, whichever process has them and after any resume.
+        place = number * distributed.world_size() + distributed.rank()
+        random_state.seed_torch(self._seed, self.iteration, place)
         with torch.autocast(
             self.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
-            losses = self._parallel(batch)
+            losses = self._parallel(batch, num_masks, self.progress)
             total = sum(value for name, value in losses.items() if name.startswith("loss_"))
         assert isinstance(total, torch.Tensor), "the model returned no loss_*"
         (total / self._accumulate).backward()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unsam.modeling.automatic_masks import AutomaticMasks
-from unsam.modeling.criterion import MaskCriterion, mask_iou, mean_mask_count
+from unsam.modeling.criterion import MaskCriterion, mask_iou
 from unsam.modeling.interactive import (
     TrainingClicks,
     choose_masks,
@@ -21,6 +21,8 @@ from unsam.modeling.interactive import (
 )
 from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
+from unsam.modeling.sample_random import SampleRandom
+from unsam.modeling.training_context import TrainingContext
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class _Targets:
     inside: Tensor
     granularity: Tensor
     image_of_mask: Tensor
+    counts: list[int]
 
 
 class ClickTrainedModel(PromptableModel):
@@ -69,7 +72,11 @@ class ClickTrainedModel(PromptableModel):
             "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
-    def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+        """Return how many masks will be clicked."""
+        return sum(min(len(_usable(sample)), self.clicks.masks_per_image) for sample in batch)
+
+    def losses(self, context: TrainingContext) -> dict[str, Tensor]:
         """Train by clicks: a first prompt, then corrections where the answer is wrong.
 
         Returns:
@@ -77,10 +84,9 @@ class ClickTrainedModel(PromptableModel):
             rounds of clicks), and without gradient ``iou_first`` and ``iou_last``, the mean IoU
             after the first and after the last prompt.
         """
-        images = self.encode([sample["image"] for sample in batch])
         zero = self.zero_loss()
-        targets = self._choose_targets(batch)
-        num_masks = mean_mask_count(len(targets.granularity), zero.device)
+        random = context.random.fork("clicks")
+        targets = self._choose_targets(context.batch, random)
         losses = dict.fromkeys(("loss_focal", "loss_dice", "loss_quality"), zero)
         if len(targets.granularity) == 0:
             return losses | {"iou_first": zero.detach(), "iou_last": zero.detach()}
@@ -91,35 +97,44 @@ class ClickTrainedModel(PromptableModel):
             self.mask_stride,
             self.clicks.centre_probability,
             self.clicks.box_probability,
+            random,
+            targets.counts,
         )
         logits: Tensor | None = None
         for _ in range(self.clicks.rounds):
             if logits is not None:
                 point, label = correction_clicks(
-                    logits, targets.cells, targets.inside, self.mask_stride
+                    logits,
+                    targets.cells,
+                    targets.inside,
+                    self.mask_stride,
+                    random.uniform(targets.counts),
                 )
                 points, labels = torch.cat((points, point), 1), torch.cat((labels, label), 1)
             prompts = Prompts(points, labels, targets.granularity, targets.image_of_mask, logits)
-            answer, quality = self.decode(images, prompts)
-            terms = self.criterion(answer, quality, targets.cells, targets.inside, num_masks)
+            answer, quality = self.decode(context.features, prompts)
+            terms = self.criterion(
+                answer, quality, targets.cells, targets.inside, context.num_masks
+            )
             losses = {name: losses[name] + terms[name] / self.clicks.rounds for name in losses}
             logits = answer.detach()
             ious.append(_mean_iou(logits, targets))
         return losses | {"iou_first": ious[0], "iou_last": ious[-1]}
 
-    def _choose_targets(self, batch: Sequence[dict[str, Any]]) -> _Targets:
+    def _choose_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> _Targets:
         """Choose the masks of this iteration and bring them to the padded size of the batch."""
         device = self.device
         height, width = self.padded_size([tuple(sample["image"].shape[-2:]) for sample in batch])
         stride = self.mask_stride
         masks, granularity, owners, inside = [], [], [], []
         for index, sample in enumerate(batch):
-            usable = sample["masks"].flatten(1).any(1).nonzero()[:, 0]
+            usable = _usable(sample)
             chosen = usable[
                 choose_masks(
                     sample["granularity"][usable],
                     self.clicks.masks_per_image,
                     self.clicks.mask_sampling,
+                    random.generator(index),
                 ).to(usable.device)
             ]
             h, w = sample["image"].shape[-2:]
@@ -137,7 +152,13 @@ class ClickTrainedModel(PromptableModel):
             inside=torch.cat(inside).to(device),
             granularity=torch.cat(granularity).to(device, torch.float32),
             image_of_mask=torch.cat(owners).to(device),
+            counts=[len(owner) for owner in owners],
         )
+
+
+def _usable(sample: dict[str, Any]) -> Tensor:
+    """Return the indices of the masks that have a pixel."""
+    return sample["masks"].flatten(1).any(1).nonzero()[:, 0]
 
 
 def _mean_iou(logits: Tensor, targets: _Targets) -> Tensor:

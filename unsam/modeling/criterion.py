@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -76,7 +75,7 @@ class MaskCriterion(nn.Module):
             quality: float ``[P]``, predicted IoU.
             targets: float ``[P, h, w]`` in [0, 1], the share of each cell that the mask covers.
             inside: bool ``[P, h, w]``, False in the padding, which counts for nothing.
-            num_masks: what the sums are divided by, see `mean_mask_count`.
+            num_masks: what the sums are divided by, see `TrainingContext.num_masks`.
         """
         logits = logits.to(torch.float32).flatten(1)
         targets, inside = targets.flatten(1), inside.flatten(1)
@@ -121,16 +120,3 @@ def mask_iou(first: Tensor, second: Tensor, inside: Tensor) -> Tensor:
     intersection = (first & second & inside).sum(1)
     union = ((first | second) & inside).sum(1)
     return intersection / union.clamp(min=1)
-
-
-def mean_mask_count(num_masks: int, device: torch.device) -> float:
-    """Return the number of masks per process, averaged over all processes, at least 1.
-
-    Gradients are averaged over processes; dividing by this mean makes the result that of one
-    process with all masks. Every process must call it, those without a mask too.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return float(max(num_masks, 1))
-    total = torch.tensor(float(num_masks), device=device)
-    dist.all_reduce(total)
-    return max(total.item() / dist.get_world_size(), 1.0)

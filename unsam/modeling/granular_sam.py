@@ -135,6 +135,10 @@ class GranularSam(ClickTrainedModel):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return self.image_encoder(pixels, None if bool(valid.all()) else valid)
 
+    def patch_embeddings(self, features: EncodedImages) -> Tensor:
+        """Return the image embedding, ``[B, C, h, w]`` at the encoder's stride."""
+        return features.embedding
+
     def decode(self, features: EncodedImages, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts with one mask each.
 

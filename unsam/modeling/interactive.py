@@ -1,11 +1,11 @@
 """The simulated user of training: which masks, where the first click, where the corrections.
 
-All randomness comes from torch's global CPU generator, whatever device the model is on: its state
-is in the checkpoints, so a resumed run draws what the uninterrupted run would have drawn.
+All randomness comes from the samples' own streams, see `unsam.modeling.sample_random`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE
+from unsam.modeling.sample_random import SampleRandom
 
 _GRANULARITY_BINS = 10
 _MAX_DEPTH = 8
@@ -59,7 +60,13 @@ class TrainingClicks:
         }
 
 
-def choose_masks(granularity: Tensor, max_masks: int, sampling: str) -> Tensor:
+def choose_masks(
+    granularity: Tensor,
+    max_masks: int,
+    sampling: str,
+    generator: torch.Generator | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Choose up to `max_masks` masks of one photo, without replacement.
 
     Args:
@@ -67,6 +74,8 @@ def choose_masks(granularity: Tensor, max_masks: int, sampling: str) -> Tensor:
         max_masks: the most that are chosen.
         sampling: "uniform" (UnSAMv2), or "balanced": each of ten granularity intervals that has a
             mask is as likely as the others.
+        generator: the stream of the sample; None takes torch's global one.
+        weights: further factors ``[M]`` on the chance of each mask, over 0.
 
     Returns:
         int64 indices, on the CPU.
@@ -74,15 +83,23 @@ def choose_masks(granularity: Tensor, max_masks: int, sampling: str) -> Tensor:
     count = len(granularity)
     if count <= max_masks:
         return torch.arange(count)
-    if sampling == "uniform":
-        return torch.randperm(count)[:max_masks]
-    bins = (granularity.cpu() * _GRANULARITY_BINS).long().clamp(0, _GRANULARITY_BINS - 1)
-    weights = 1.0 / torch.bincount(bins, minlength=_GRANULARITY_BINS)[bins]
-    return torch.multinomial(weights, max_masks)
+    if sampling == "uniform" and weights is None:
+        return torch.randperm(count, generator=generator)[:max_masks]
+    chance = torch.ones(count) if weights is None else weights.cpu()
+    if sampling == "balanced":
+        bins = (granularity.cpu() * _GRANULARITY_BINS).long().clamp(0, _GRANULARITY_BINS - 1)
+        chance = chance / torch.bincount(bins, minlength=_GRANULARITY_BINS)[bins]
+    return torch.multinomial(chance, max_masks, generator=generator)
 
 
 def first_prompts(
-    masks: Tensor, cells: Tensor, stride: int, centre_probability: float, box_probability: float
+    masks: Tensor,
+    cells: Tensor,
+    stride: int,
+    centre_probability: float,
+    box_probability: float,
+    random: SampleRandom,
+    counts: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Return the first prompt of each mask: a click somewhere in it, at its centre, or its box.
 
@@ -92,18 +109,21 @@ def first_prompts(
         stride: pixels per cell.
         centre_probability: chance that a click is at the centre rather than uniform in the mask.
         box_probability: chance that the prompt is a box.
+        random: the streams of the samples.
+        counts: masks of each sample, in the order of `masks`.
 
     Returns:
         Points ``[P, 2, 2]`` (x, y in pixels) and labels ``[P, 2]``: a click and padding, or the
         two corners of a box.
     """
-    clicks = _uniform_pixels(masks) + 0.5
+    pixel, cell, centre, box = random.uniform(counts, 4).to(masks.device).unbind(1)
+    clicks = _uniform_pixels(masks, pixel) + 0.5
     solid = cells > 0.5
-    centres = (_uniform_pixels(_deepest(solid)) + 0.5) * stride
-    at_centre = _chance(len(masks), centre_probability, masks.device) & solid.flatten(1).any(1)
+    centres = (_uniform_pixels(_deepest(solid), cell) + 0.5) * stride
+    at_centre = (centre < centre_probability) & solid.flatten(1).any(1)
     clicks = torch.where(at_centre[:, None], centres, clicks)
-    boxes = _jittered_boxes(masks)
-    is_box = _chance(len(masks), box_probability, masks.device)
+    boxes = _jittered_boxes(masks, random.normal(counts, 2, 2).to(masks.device))
+    is_box = box < box_probability
     points = torch.where(is_box[:, None, None], boxes, torch.stack((clicks, clicks), dim=1))
     box_labels = torch.tensor([BOX_FIRST, BOX_LAST], device=masks.device)
     click_labels = torch.tensor([POSITIVE, PADDING], device=masks.device)
@@ -111,7 +131,7 @@ def first_prompts(
 
 
 def correction_clicks(
-    logits: Tensor, cells: Tensor, inside: Tensor, stride: int
+    logits: Tensor, cells: Tensor, inside: Tensor, stride: int, uniform: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return one click per mask, uniform in the region where the prediction is wrong.
 
@@ -120,6 +140,7 @@ def correction_clicks(
         cells: float ``[P, h, w]`` in [0, 1], the truth.
         inside: bool ``[P, h, w]``, False in the padding.
         stride: pixels per cell.
+        uniform: ``[P]`` random numbers in [0, 1).
 
     Returns:
         Points ``[P, 1, 2]`` in pixels and labels ``[P, 1]``: positive where the mask was missed,
@@ -127,7 +148,7 @@ def correction_clicks(
     """
     truth = cells > 0.5
     wrong = ((logits > 0) != truth) & inside
-    pixels = _uniform_pixels(wrong)
+    pixels = _uniform_pixels(wrong, uniform)
     x, y = pixels.long().unbind(1)
     hit = truth[torch.arange(len(truth), device=truth.device), y, x]
     labels = torch.where(hit, POSITIVE, NEGATIVE)
@@ -135,15 +156,15 @@ def correction_clicks(
     return ((pixels + 0.5) * stride)[:, None], labels[:, None]
 
 
-def _uniform_pixels(masks: Tensor) -> Tensor:
+def _uniform_pixels(masks: Tensor, uniform: Tensor) -> Tensor:
     """Draw one True pixel of each ``[P, H, W]`` mask: float ``[P, 2]``, column and row index.
 
-    One random number per mask picks the k-th True pixel. Of an empty mask it is the last pixel.
+    The random numbers ``[P]`` pick the k-th True pixel. Of an empty mask it is the last pixel.
     """
     P, H, W = masks.shape
     running = masks.reshape(P, H * W).cumsum(1, dtype=torch.int32)
     counts = running[:, -1:]
-    rank = (torch.rand(P, 1).to(masks.device) * counts).to(torch.int32) + 1
+    rank = (uniform.to(masks.device)[:, None] * counts).to(torch.int32) + 1
     rank = torch.minimum(rank, counts.clamp(min=1))
     index = torch.searchsorted(running, rank)[:, 0].clamp(max=H * W - 1)
     return torch.stack((index % W, index // W), dim=1).to(torch.float32)
@@ -161,17 +182,16 @@ def _deepest(masks: Tensor) -> Tensor:
     return (depth == depth.amax((1, 2), keepdim=True)) & masks
 
 
-def _jittered_boxes(masks: Tensor) -> Tensor:
-    """Return the corners ``[P, 2, 2]`` of the masks' boxes, each moved by a tenth of the size."""
+def _jittered_boxes(masks: Tensor, normal: Tensor) -> Tensor:
+    """Return the corners ``[P, 2, 2]`` of the masks' boxes, each moved by a tenth of the size.
+
+    The moves are in proportion to `normal`, random numbers of the same shape.
+    """
     columns, rows = masks.any(1).float(), masks.any(2).float()
-    (P, W), H = columns.shape, rows.shape[1]
+    W, H = columns.shape[1], rows.shape[1]
     first = torch.stack((columns.argmax(1), rows.argmax(1)), dim=1)
     last = torch.stack((W - columns.flip(1).argmax(1), H - rows.flip(1).argmax(1)), dim=1)
-    noise = torch.randn(P, 2, 2).to(masks.device).clamp(-2, 2) * 0.1
+    noise = normal.clamp(-2, 2) * 0.1
     corners = torch.stack((first, last), dim=1) + noise * (last - first)[:, None]
     limits = torch.tensor([W, H], device=masks.device)
     return torch.minimum(corners.clamp(min=0), limits)
-
-
-def _chance(count: int, probability: float, device: torch.device) -> Tensor:
-    return (torch.rand(count) < probability).to(device)

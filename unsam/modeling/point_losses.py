@@ -151,7 +151,7 @@ def point_bce(logits: Tensor, targets: Tensor, num_masks: float) -> Tensor:
     Args:
         logits: float ``[N, K]``.
         targets: float ``[N, K]`` in [0, 1].
-        num_masks: see `unsam.modeling.criterion.mean_mask_count`.
+        num_masks: see `TrainingContext.num_masks`.
     """
     loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
     return loss.mean(1).sum() / num_masks

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from unsam.modeling.sample_random import SampleRandom
+from unsam.modeling.training_context import TrainingContext
 from unsam.structures import MaskSet
 
 
@@ -107,8 +109,25 @@ class SegmentationModel(nn.Module):
         """
         raise NotImplementedError
 
-    def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return the named losses of a batch of samples, see `forward`."""
+    def losses(self, context: TrainingContext) -> dict[str, Tensor]:
+        """Return the named losses of a micro-batch, see `forward`."""
+        raise NotImplementedError
+
+    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+        """Return how many masks `losses` will be taken over, before anything is encoded.
+
+        Args:
+            batch: the samples.
+            random: the same streams that `losses` will find in its context.
+        """
+        raise NotImplementedError
+
+    def patch_embeddings(self, features: Any) -> Tensor:
+        """Return one embedding per patch of the padded input, ``[B, C, h, w]``, with gradient.
+
+        Args:
+            features: what `encode` returned for B photos.
+        """
         raise NotImplementedError
 
     def zero_loss(self) -> Tensor:
@@ -134,7 +153,10 @@ class SegmentationModel(nn.Module):
             sample, in the size of the original photo.
         """
         if self.training:
-            return self.losses(batch)
+            random = SampleRandom.from_batch(batch)
+            features = self.encode([sample["image"] for sample in batch])
+            num_masks = max(1.0, float(self.count_targets(batch, random)))
+            return self.losses(TrainingContext(batch, features, num_masks, random))
         results = []
         for sample in batch:
             # One photo at a time: what else is in the batch must not change a result.

@@ -5,8 +5,14 @@ from torch import Tensor
 
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.prompts import BOX_FIRST
+from unsam.modeling.sample_random import SampleRandom
 from unsam.modeling.semantic_sam.prompt_boxes import check_prompts, is_click
 from unsam.modeling.semantic_sam.training_prompts import draw_prompts
+
+
+def _stream() -> SampleRandom:
+    return SampleRandom([int(torch.randint(2**31, ()))])
+
 
 CLICKS = TrainingClicks(centre_probability=0.0, box_probability=0.0)
 
@@ -21,7 +27,7 @@ def nested_masks(count: int = 9) -> Tensor:
 def test_a_click_means_all_masks_that_contain_it_and_its_own() -> None:
     torch.manual_seed(0)
     masks = nested_masks(5)
-    prompts, targets = draw_prompts(masks, torch.ones(5), CLICKS, 60, 6)
+    prompts, targets = draw_prompts(masks, torch.ones(5), CLICKS, 60, 6, _stream())
     check_prompts(prompts)
     assert len(prompts) == 5
     for row in range(5):
@@ -36,7 +42,7 @@ def test_of_too_many_masks_some_are_chosen_by_chance() -> None:
     masks = nested_masks(9)
     chosen = set()
     for _ in range(20):
-        _, targets = draw_prompts(masks, torch.ones(9), CLICKS, 60, 3)
+        _, targets = draw_prompts(masks, torch.ones(9), CLICKS, 60, 3, _stream())
         assert targets.index.shape == (9, 3)
         assert all(len(set(row.tolist()) - {-1}) == (row >= 0).sum() for row in targets.index)
         # The finest mask's click lies in all masks.
@@ -48,7 +54,7 @@ def test_of_too_many_masks_some_are_chosen_by_chance() -> None:
 def test_prompts_are_limited_and_drawn_anew() -> None:
     torch.manual_seed(0)
     masks = nested_masks(9)
-    drawn = [draw_prompts(masks, torch.ones(9), CLICKS, 4, 6)[0] for _ in range(2)]
+    drawn = [draw_prompts(masks, torch.ones(9), CLICKS, 4, 6, _stream())[0] for _ in range(2)]
     assert [len(prompts) for prompts in drawn] == [4, 4]
     assert not torch.equal(drawn[0].points, drawn[1].points)
 
@@ -56,7 +62,7 @@ def test_prompts_are_limited_and_drawn_anew() -> None:
 def test_a_box_means_its_own_mask_alone() -> None:
     torch.manual_seed(0)
     boxes = TrainingClicks(centre_probability=0.0, box_probability=1.0)
-    prompts, targets = draw_prompts(nested_masks(4), torch.ones(4), boxes, 60, 6)
+    prompts, targets = draw_prompts(nested_masks(4), torch.ones(4), boxes, 60, 6, _stream())
     check_prompts(prompts)
     assert not is_click(prompts).any()
     assert (prompts.labels[:, 0] == BOX_FIRST).all()

@@ -11,18 +11,19 @@ from torch import Tensor
 
 from unsam.modeling.backbone import Backbone
 from unsam.modeling.build import META_ARCHITECTURES, build_backbone
-from unsam.modeling.criterion import mean_mask_count
 from unsam.modeling.granularity_encoding import MAX_GRANULARITY, MIN_GRANULARITY
 from unsam.modeling.mask2former.best_queries import BestQueries
 from unsam.modeling.mask2former.query_criterion import QueryCriterion
 from unsam.modeling.mask2former.query_decoder import MaskedAttentionDecoder
 from unsam.modeling.pixel_decoder import DeformablePixelDecoder, PixelFeatures
+from unsam.modeling.sample_random import SampleRandom
 from unsam.modeling.segmentation_model import (
     InputFrame,
     SegmentationModel,
     common_size,
     padded_pixels,
 )
+from unsam.modeling.training_context import TrainingContext
 from unsam.structures import MaskSet
 
 _DIVISOR = 32
@@ -131,40 +132,55 @@ class Mask2Former(SegmentationModel):
             )
         return self.best_queries(self.query_decoder, features, frame, granularities)
 
-    def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+        """Return how many masks are to be found."""
+        chosen, _ = self._choose_targets(batch, random.fork("queries"))
+        return sum(int(some.sum()) for some in chosen)
+
+    def patch_embeddings(self, features: PixelFeatures) -> Tensor:
+        """Return the mask features, ``[B, C, h, w]`` at a quarter of the input."""
+        return features.mask_features
+
+    def losses(self, context: TrainingContext) -> dict[str, Tensor]:
         """Return the losses of `QueryCriterion` for a batch of samples, see `forward`.
 
         A decoder with granularity is asked, for each photo, for that of one of its masks, drawn
         evenly over the masks; the masks within 0.1 of it are then to be found, and no others.
         """
-        features = self.encode([sample["image"] for sample in batch])
+        batch, features = context.batch, context.features
         size = tuple(4 * side for side in features.mask_features.shape[-2:])
-        chosen = [sample["masks"].flatten(1).any(1) for sample in batch]
-        granularity = None
-        if self.is_granular:
-            drawn = [
-                _draw_granularity(sample["granularity"][real])
-                for sample, real in zip(batch, chosen, strict=True)
-            ]
-            granularity = torch.tensor(drawn, device=self.device)[:, None]
-            chosen = [
-                real & ((sample["granularity"] - value).abs() <= _GRANULARITY_WINDOW)
-                for sample, real, value in zip(batch, chosen, drawn, strict=True)
-            ]
+        chosen, granularity = self._choose_targets(batch, context.random.fork("queries"))
         targets = [
             _padded_masks(sample["masks"][some], size).to(self.device)
             for sample, some in zip(batch, chosen, strict=True)
         ]
         outputs = self.query_decoder(features, granularity, every_layer=True)
-        num_masks = mean_mask_count(sum(len(masks) for masks in targets), self.device)
-        return self.criterion(outputs, features.mask_features, targets, num_masks)
+        return self.criterion(outputs, features.mask_features, targets, context.num_masks)
+
+    def _choose_targets(
+        self, batch: Sequence[dict[str, Any]], random: SampleRandom
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Return which masks of each sample are to be found, and the granularities ``[B, 1]``."""
+        chosen = [sample["masks"].flatten(1).any(1) for sample in batch]
+        if not self.is_granular:
+            return chosen, None
+        drawn = [
+            _draw_granularity(sample["granularity"][real], random.generator(index))
+            for index, (sample, real) in enumerate(zip(batch, chosen, strict=True))
+        ]
+        chosen = [
+            real & ((sample["granularity"] - value).abs() <= _GRANULARITY_WINDOW)
+            for sample, real, value in zip(batch, chosen, drawn, strict=True)
+        ]
+        return chosen, torch.tensor(drawn, device=self.device)[:, None]
 
 
-def _draw_granularity(of_masks: Tensor) -> float:
+def _draw_granularity(of_masks: Tensor, generator: torch.Generator) -> float:
     """Return the granularity of one of the masks, or any in [0.1, 1] where there is none."""
     if len(of_masks) == 0:
-        return float(torch.rand(()) * (MAX_GRANULARITY - MIN_GRANULARITY) + MIN_GRANULARITY)
-    return float(of_masks[torch.randint(len(of_masks), ())])
+        share = float(torch.rand((), generator=generator))
+        return share * (MAX_GRANULARITY - MIN_GRANULARITY) + MIN_GRANULARITY
+    return float(of_masks[torch.randint(len(of_masks), (), generator=generator)])
 
 
 def _padded_masks(masks: Tensor, size: tuple[int, ...]) -> Tensor:

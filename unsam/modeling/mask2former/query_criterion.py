@@ -111,7 +111,7 @@ class QueryCriterion(PointCriterion):
             outputs: of the decoder for B photos, the final one last.
             mask_features: ``[B, C, h, w]``, at a quarter of the input.
             targets: for each photo bool ``[M, H, W]``, in the size of the padded input.
-            num_masks: what the sums over masks are divided by, see `mean_mask_count`.
+            num_masks: what the sums over masks are divided by, see `TrainingContext.num_masks`.
 
         Returns:
             ``loss_class``, ``loss_mask``, ``loss_dice``, and ``iou_matched`` without gradient: the

@@ -167,6 +167,10 @@ class Sam(ClickTrainedModel):
         pixels = padded_pixels(images, size, self.pixel_mean, self.pixel_std)
         return SamFeatures(self.image_encoder(pixels), self.prompt_encoder.position())
 
+    def patch_embeddings(self, features: SamFeatures) -> Tensor:
+        """Return the image embedding, ``[B, C, h, w]`` at 16 pixels per cell."""
+        return features.embedding
+
     def decode(self, features: SamFeatures, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts with one mask each, see `PromptableModel.decode`.
 

@@ -161,6 +161,10 @@ class Sam2(ClickTrainedModel):
         pixels = padded_pixels(images, size, self.pixel_mean, self.pixel_std)
         return encode_pixels(self.network, pixels)
 
+    def patch_embeddings(self, features: Sam2Features) -> Tensor:
+        """Return the image embedding, ``[B, C, h, w]`` at 16 pixels per cell."""
+        return features.embedding
+
     def decode(self, features: Sam2Features, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts with one mask each, see `PromptableModel.decode`.
 

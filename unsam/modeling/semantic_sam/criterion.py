@@ -148,7 +148,7 @@ class PromptCriterion(PointCriterion):
             boxes: ``[N, 4]``.
             targets: of the prompts that were answered.
             masks: int64 ``[N]``, which mask of `targets` each answer should be, see `match`.
-            num_masks: what the sums are divided by, see `mean_mask_count`.
+            num_masks: what the sums are divided by, see `TrainingContext.num_masks`.
         """
         points = self.loss_points(logits)
         answers = sample_points(logits[:, None], points)

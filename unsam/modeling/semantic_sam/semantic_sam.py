@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from unsam.modeling.automatic_masks import AutomaticMasks
 from unsam.modeling.backbone import Backbone
 from unsam.modeling.build import META_ARCHITECTURES, build_backbone
-from unsam.modeling.criterion import mask_iou, mean_mask_count
+from unsam.modeling.criterion import mask_iou
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.pixel_decoder import DeformablePixelDecoder
 from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
+from unsam.modeling.sample_random import SampleRandom
 from unsam.modeling.segmentation_model import InputFrame, common_size, padded_pixels
 from unsam.modeling.semantic_sam.criterion import PromptCriterion, PromptTargets
 from unsam.modeling.semantic_sam.prompt_boxes import (
@@ -30,6 +31,7 @@ from unsam.modeling.semantic_sam.prompt_boxes import (
 )
 from unsam.modeling.semantic_sam.prompted_decoder import PromptedDecoder, TokenStates
 from unsam.modeling.semantic_sam.training_prompts import draw_prompts
+from unsam.modeling.training_context import TrainingContext
 
 _DIVISOR = 32
 # Share of its own size that a click's box moves and grows at random in training.
@@ -239,7 +241,17 @@ class SemanticSam(PromptableModel):
             grown.append(part[:, 0])
         return torch.cat(grown)
 
-    def losses(self, batch: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+        """Return how many masks the prompts of the batch may mean, counted once per prompt."""
+        size = self.padded_size([tuple(sample["image"].shape[-2:]) for sample in batch])
+        drawn = self._draw(batch, size, random.fork("prompts"))
+        return sum(int((pair[1].index >= 0).sum()) for pair in drawn if pair is not None)
+
+    def patch_embeddings(self, features: EncodedPhotos) -> Tensor:
+        """Return the mask features, ``[B, C, h, w]`` at a quarter of the input."""
+        return features.mask_features
+
+    def losses(self, context: TrainingContext) -> dict[str, Tensor]:
         """Train by one prompt for each mask: what it may mean, against all answers to it.
 
         The answers of the last layer are matched; the others are supervised by the same pairs.
@@ -249,25 +261,36 @@ class SemanticSam(PromptableModel):
             (weighted, sums over the layers), and without gradient ``iou_matched``, the mean IoU of
             the last layer's matched answers.
         """
-        features = self.encode([sample["image"] for sample in batch])
-        drawn = [self._draw(sample, features.padded_size) for sample in batch]
+        features, random = context.features, context.random.fork("prompts")
+        drawn = self._draw(context.batch, features.padded_size, random)
         count = sum(int((pair[1].index >= 0).sum()) for pair in drawn if pair is not None)
-        num_masks = mean_mask_count(count, self.device)
         zero = self.zero_loss()
         losses = dict.fromkeys(_LOSSES, zero)
         iou = zero.detach()
         for photo, pair in enumerate(drawn):
             if pair is None:
                 continue
-            terms, found = self._losses_of_photo(features, photo, *pair, num_masks)
+            noise = random.uniform([int(n == photo) * len(pair[0]) for n in range(len(drawn))], 4)
+            terms, found = self._losses_of_photo(features, photo, *pair, noise, context.num_masks)
             losses = {name: losses[name] + terms[name] for name in losses}
             iou = iou + found / count
         return losses | {"iou_matched": iou}
 
     def _draw(
-        self, sample: dict[str, Any], padded_size: tuple[int, int]
+        self,
+        batch: Sequence[dict[str, Any]],
+        padded_size: tuple[int, int],
+        random: SampleRandom,
+    ) -> list[tuple[Prompts, PromptTargets] | None]:
+        """Draw prompts of each sample and their targets; None where it has no mask."""
+        return [
+            self._draw_one(sample, padded_size, random.of(index))
+            for index, sample in enumerate(batch)
+        ]
+
+    def _draw_one(
+        self, sample: dict[str, Any], padded_size: tuple[int, int], random: SampleRandom
     ) -> tuple[Prompts, PromptTargets] | None:
-        """Draw prompts of a sample and their targets; None where it has no mask."""
         usable = sample["masks"].flatten(1).any(1).nonzero()[:, 0]
         if len(usable) == 0:
             return None
@@ -280,6 +303,7 @@ class SemanticSam(PromptableModel):
             self.clicks,
             self.max_prompts,
             self.decoder.num_tokens,
+            random,
         )
 
     def _losses_of_photo(
@@ -288,6 +312,7 @@ class SemanticSam(PromptableModel):
         photo: int,
         prompts: Prompts,
         targets: PromptTargets,
+        noise: Tensor,
         num_masks: float,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of one photo's prompts, and the sum of the IoU of matched answers."""
@@ -295,8 +320,8 @@ class SemanticSam(PromptableModel):
             prompts.points, prompts.labels, None, torch.full_like(prompts.image_of_prompt, photo)
         )
         boxes, kinds = self._boxes(features, owned, self.training_click_kind)
-        noise = (2 * torch.rand(boxes.shape).to(boxes) - 1) * boxes[:, 2:].repeat(1, 2)
-        moved = (boxes + _CLICK_NOISE * noise).clamp(0, 1)
+        moves = (2 * noise.to(boxes) - 1) * boxes[:, 2:].repeat(1, 2)
+        moved = (boxes + _CLICK_NOISE * moves).clamp(0, 1)
         boxes = torch.where(is_click(owned)[:, None], moved, boxes)
         states = self._states(features, photo, boxes, kinds)
         with torch.no_grad():
