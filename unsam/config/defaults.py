@@ -265,6 +265,9 @@ def _criterion() -> CfgNode:
     node.FOCAL_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
     node.QUALITY_WEIGHT = 1.0
+    # Whether there is anything to segment: cross entropy of the object score, for models that give
+    # one (Sam2).
+    node.OBJECT_WEIGHT = 0.0
     # Divide each mask's focal loss by the sum of its pixels' focal factors, not by their number.
     # From a random start it learns many times faster. To fine-tune a trained model as SAM 2 and
     # UnSAMv2 do: False, with FOCAL_WEIGHT 20 and FOCAL_ALPHA 0.25.

@@ -52,8 +52,8 @@ class TrainingModel(nn.Module):
         """The moving average of the model, which objectives may compare with."""
         return self._teacher[0]
 
-    @teacher.setter
-    def teacher(self, model: SegmentationModel | None) -> None:
+    def set_teacher(self, model: SegmentationModel | None) -> None:
+        """Give the objectives a model to compare with; None takes it away."""
         self._teacher = (model,)
 
     def count_targets(self, batch: Sequence[dict[str, Any]]) -> int:
