@@ -1,6 +1,7 @@
 """Train, resume or evaluate a recipe: alone, under torchrun, or with ``--num-gpus N``.
 
     python train_net.py --config-file quickstart/tiny.yaml DATASETS.TRAIN my_pseudo_masks
+    python train_net.py --num-gpus 8 --max-restarts 3 --config-file unsam/whole_image_R50.yaml
     torchrun --nproc_per_node=2 train_net.py --config-file ... --resume
     python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model.safetensors
 

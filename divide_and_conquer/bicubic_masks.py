@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from divide_and_conquer.compiled import kernel
+from unsam.regions.compiled import kernel
 from unsam.structures import MaskSet
 
 # Fixed point of Pillow's 8-bit resize: 32 bits less 8 for the pixel and 2 for overshoot.

@@ -2,7 +2,7 @@
 
 Sources: UnSAM (arXiv 2406.20081, Algorithm 1; reference sheet, sections 1.3 and 1.4) and UnSAMv2
 (arXiv 2511.13714, section 3.2; reference sheet, section 1.3). Patches merge over a list of
-thresholds (`divide_and_conquer.conquer`). After each one, the clusters that stand are resized to
+thresholds (`unsam.regions.conquer`). After each one, the clusters that stand are resized to
 the crop; those inside the instance stay, and of near copies the largest.
 
 The released code differs in three points that change the masks; ``published=True`` does as it
@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from divide_and_conquer.bicubic_masks import upscale_grids
-from divide_and_conquer.conquer import MergeResult, grid_edges, merge_regions
 from divide_and_conquer.instances import source_rank
 from divide_and_conquer.windowed_nms import windowed_nms
+from unsam.regions.conquer import MergeResult, grid_edges, merge_regions
 from unsam.structures import MaskSet
 
 

@@ -8,9 +8,10 @@ from fvcore.common.config import CfgNode
 
 from divide_and_conquer.features.build import FeatureExtractor
 from divide_and_conquer.features.classical import edge_strength
-from divide_and_conquer.features.spectral import spectral_embedding
-from divide_and_conquer.superpixels import RegionGraph, felzenszwalb_regions
+from divide_and_conquer.superpixels import felzenszwalb_regions
 from unsam.errors import ConfigError
+from unsam.regions.hierarchy import soft_cut_embedding
+from unsam.regions.region_graph import RegionGraph
 
 
 class RegionFeatures:
@@ -91,13 +92,13 @@ class RegionFeatures:
     def _embed(self, graph: RegionGraph, features: np.ndarray) -> np.ndarray:
         if self.embedding == "none":
             return features
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        first, second = graph.edges.T
-        unlike = np.maximum(0.0, 1.0 - (unit[first] * unit[second]).sum(axis=1))
-        affinity = graph.lengths * np.exp(
-            -graph.strength / self.edge_scale - unlike / self.feature_scale
+        return soft_cut_embedding(
+            graph,
+            features,
+            dims=self.dims,
+            edge_scale=self.edge_scale,
+            feature_scale=self.feature_scale,
         )
-        return spectral_embedding(graph.edges, affinity, graph.sizes, self.dims)
 
 
 def reduce_photo(photo: np.ndarray, longest: int) -> np.ndarray:

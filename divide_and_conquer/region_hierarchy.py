@@ -10,15 +10,14 @@ from __future__ import annotations
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.conquer import merge_regions
 from divide_and_conquer.divide.build import Divider, build_divider
 from divide_and_conquer.divide.region_cuts import RegionCuts
 from divide_and_conquer.features.build import build_features
-from divide_and_conquer.ranking import region_scores
 from divide_and_conquer.refine.build import Refiner, RefineReport, build_refiner
 from divide_and_conquer.region_features import RegionFeatures, reduce_photo
 from unsam.errors import ConfigError
-from unsam.structures import MaskSet, RegionTree
+from unsam.regions.hierarchy import hierarchy_masks
+from unsam.structures import MaskSet
 
 
 class RegionHierarchy:
@@ -104,9 +103,7 @@ class RegionHierarchy:
         elif self.divider is not None:
             pool.append(self.divider(photo).resize((height, width)))
         for graph, features in partitions:
-            merges = merge_regions(features, graph.sizes, graph.edges, self.thresholds).merges
-            tree = RegionTree.from_merges(graph.labels, merges)
-            pool.append(tree.masks(source="conquer", score=region_scores(graph, merges)))
+            pool.append(hierarchy_masks(graph, features, self.thresholds, source="conquer"))
         return MaskSet.cat(pool)
 
     def _select(self, masks: MaskSet, given: MaskSet) -> MaskSet:

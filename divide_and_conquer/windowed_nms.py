@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from divide_and_conquer.compiled import kernel
+from unsam.regions.compiled import kernel
 from unsam.structures import MaskSet
 
 # A mask is compared with the next WINDOW - 1 ones.

@@ -16,14 +16,21 @@ SOURCES = sorted(
 )
 
 # Each part may import itself, the parts of its set, unsam.errors and unsam.__version__.
-GROUND = {"unsam.config", "unsam.structures", "unsam.checkpoint", "unsam.annotations"}
+GROUND = {
+    "unsam.config",
+    "unsam.structures",
+    "unsam.checkpoint",
+    "unsam.annotations",
+    "unsam.regions",
+}
 LIBRARY = GROUND | {"unsam.data", "unsam.modeling", "unsam.solver"}
 MAY_IMPORT = {
     "unsam.errors": set(),
     "unsam.config": {"unsam.checkpoint"},
     "unsam.structures": {"unsam.checkpoint"},
     "unsam.checkpoint": {"unsam.config"},
-    # Files of masks; the other three do not know of them.
+    "unsam.regions": {"unsam.structures"},
+    # Files of masks; the others do not know of them.
     "unsam.annotations": GROUND,
     "unsam.data": GROUND,
     "unsam.modeling": GROUND,

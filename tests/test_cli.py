@@ -27,7 +27,7 @@ def flags(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, list[s
 
 def test_the_surface_changes_only_on_purpose() -> None:
     merge = ["--image-root", "--max-iou", "--output", "--pseudo", "--strict"]
-    training = ["--config-file", "--eval-only", "--num-gpus", "--resume"]
+    training = ["--config-file", "--eval-only", "--max-restarts", "--num-gpus", "--resume"]
     assert flags(build_parser()) == {
         "pseudo-masks": [
             "--config-file",

@@ -77,6 +77,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the newest checkpoint in OUTPUT_DIR"
     )
     parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start the workers again up to N times when one of them fails, from the newest "
+        "checkpoint; under torchrun use its own --max-restarts",
+    )
+    parser.add_argument(
         "--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST and stop"
     )
 
@@ -92,6 +100,7 @@ def run_training(arguments: argparse.Namespace) -> int:
         num_workers=arguments.num_gpus,
         resume=arguments.resume,
         eval_only=arguments.eval_only,
+        max_restarts=arguments.max_restarts,
     )
     return 0
 
@@ -256,7 +265,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("eval", help="evaluate a model or a baseline on DATASETS.TEST")
     _add_config(parser, required=True)
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="workers to start")
-    parser.set_defaults(run=run_training, eval_only=True, resume=False)
+    parser.set_defaults(run=run_training, eval_only=True, resume=False, max_restarts=0)
 
 
 def _add_convert_checkpoint(commands: argparse._SubParsersAction) -> None:

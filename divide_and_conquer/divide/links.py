@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import scipy.sparse
 
-from divide_and_conquer.compiled import kernel
+from unsam.regions.compiled import kernel
 
 if TYPE_CHECKING:
     import torch

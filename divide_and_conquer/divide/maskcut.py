@@ -12,11 +12,11 @@ from fvcore.common.config import CfgNode
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
-from divide_and_conquer.conquer import grid_edges
 from divide_and_conquer.divide.ncut import maskcut
 from divide_and_conquer.features.build import FeatureExtractor
 from divide_and_conquer.features.vit import VitFeatures
 from divide_and_conquer.refine.crf import dense_crf
+from unsam.regions.conquer import grid_edges
 from unsam.structures import MaskSet
 
 # Objects that the CRF changes to less than this IoU with themselves are dropped.

@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode
 from divide_and_conquer.divide.ncut import maskcut
 from divide_and_conquer.features.build import FeatureExtractor
 from divide_and_conquer.region_features import RegionFeatures, reduce_photo
-from divide_and_conquer.superpixels import RegionGraph
+from unsam.regions.region_graph import RegionGraph
 from unsam.structures import MaskSet
 
 

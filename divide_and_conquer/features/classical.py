@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from fvcore.common.config import CfgNode
 
-LAB_RANGES = ((0.0, 100.0), (-60.0, 60.0), (-60.0, 60.0))
+from unsam.regions.colour import colour_histograms, soft_bins, to_lab
+
 ORIENTATIONS = 4
 TEXTURE_SCALES = (1.0, 2.0, 4.0)
 
@@ -50,15 +51,11 @@ class ClassicalFeatures:
 
     def __call__(self, photo: np.ndarray) -> np.ndarray:
         """Return ``float32 [H, W, 3 * color_bins (+ 12 * texture_bins)]``."""
-        lab = to_lab(photo)
-        channels = [
-            soft_bins(lab[..., c], low, high, self.color_bins)
-            for c, (low, high) in enumerate(LAB_RANGES)
-        ]
+        channels = [colour_histograms(photo, self.color_bins)]
         if self.texture_weight > 0:
             # 12 texture histograms against 3 of colour: a quarter of the weight each.
             weight = np.float32(self.texture_weight * np.sqrt(3 / 12))
-            for energy in gradient_energies(lab[..., 0]):
+            for energy in gradient_energies(to_lab(photo)[..., 0]):
                 bins = soft_bins(np.log1p(energy), 0.0, 3.0, self.texture_bins)
                 channels.append(bins * weight)
         return np.concatenate(channels, axis=2)
@@ -66,24 +63,6 @@ class ClassicalFeatures:
     def batch(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the features of each photo."""
         return [self(photo) for photo in photos]
-
-
-def to_lab(photo: np.ndarray) -> np.ndarray:
-    """Return CIE Lab (D65) ``float32 [H, W, 3]``: L in [0, 100], a and b about [-100, 100]."""
-    return cv2.cvtColor(photo.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
-
-
-def soft_bins(values: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
-    """Spread each value of ``[H, W]`` over the two nearest of `count` bin centres.
-
-    Centres are evenly spaced from `low` to `high`; values beyond are clipped.
-
-    Returns:
-        ``float32 [H, W, count]``; entries of a pixel add up to 1.
-    """
-    place = np.clip((values - low) * ((count - 1) / (high - low)), 0, count - 1)
-    distance = np.abs(place[..., None].astype(np.float32) - np.arange(count, dtype=np.float32))
-    return np.maximum(np.float32(0), np.float32(1) - distance)
 
 
 def gradient_energies(lightness: np.ndarray) -> list[np.ndarray]:

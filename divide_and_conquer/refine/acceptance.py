@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from divide_and_conquer.compiled import kernel
 from unsam.errors import ConfigError
+from unsam.regions.compiled import kernel
 from unsam.structures import MaskSet
 from unsam.structures.mask_set import concatenate_runs
 

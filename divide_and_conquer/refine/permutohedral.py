@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from divide_and_conquer.compiled import kernel
+from unsam.regions.compiled import kernel
 
 _FIRST_CAPACITY = 1 << 15
 # Odd, so that multiplying by it is one to one on 64 bits; its high bits are well mixed.

@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from divide_and_conquer.compiled import kernel
 from divide_and_conquer.refine.acceptance import Acceptance, RefineReport
 from divide_and_conquer.refine.crops import check_sizes
 from divide_and_conquer.superpixels import felzenszwalb_regions
 from unsam.errors import ConfigError
+from unsam.regions.compiled import kernel
 from unsam.structures import MaskSet, runs
 
 logger = logging.getLogger(__name__)

@@ -78,7 +78,7 @@ def test_a_dataset_without_photos_is_an_error(clean_catalog: None) -> None:
 
 
 def test_a_folder_of_photos_is_not_a_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no manifest\.json in it"):
+    with pytest.raises(DataError, match=r"no masks in it \(manifest\.json, .*pseudo-masks --input"):
         get_dataset(str(tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import time
 from itertools import islice
@@ -18,6 +19,10 @@ from PIL import Image
 from unsam.config import get_cfg
 from unsam.data import ImageRecord
 from unsam.data.loader import TrainLoader, build_train_loader, worker_deaths_as_errors
+from unsam.data.mapper import TrainingMapper
+from unsam.data.photo_order import PhotoOrder
+from unsam.data.sampler import ResumableSampler, SampleKey
+from unsam.data.task_sampler import AdaptiveTaskSampler
 from unsam.errors import ConfigError, DataError, TrainingError
 from unsam.structures import MaskSet
 
@@ -67,12 +72,9 @@ def test_workers_change_nothing(records: list[ImageRecord]) -> None:
 
 
 def test_masks_survive_packing(records: list[ImageRecord]) -> None:
-    from unsam.data.mapper import TrainingMapper
-    from unsam.data.sampler import ResumableSampler
-
     cfg = get_cfg()
     cfg.INPUT.IMAGE_SIZE = 27
-    key = ResumableSampler(5, 2, seed=cfg.SEED).key(0)
+    key = PhotoOrder([5], seed=cfg.SEED).key(0)
     direct = TrainingMapper.from_config(cfg)(records[key.photo], key)
     assert torch.equal(take(make_loader(records), 1)[0][0]["masks"], direct["masks"])
 
@@ -90,6 +92,47 @@ def test_photo_that_became_unreadable(records: list[ImageRecord], workers: int) 
     Path(records[2].file_name).write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"^\S*2\.png: not a readable photo"):
         take(make_loader(records, workers), 5)
+
+
+def test_transforms_that_draw_from_global_generators_are_seeded_by_the_sample() -> None:
+    class Drawing(torch.utils.data.Dataset):
+        def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+            numbers = [random.random(), np.random.rand(), torch.rand(()).item()]  # noqa: NPY002
+            bits = np.zeros((1, 1, 8), bool)
+            return {
+                "image": torch.tensor(numbers, dtype=torch.float64).expand(1, 8, 3).mT,
+                "masks": torch.from_numpy(bits),
+                "key": key,
+            }
+
+    def numbers(workers: int, seed: int = 3) -> dict[SampleKey, list[float]]:
+        sampler = ResumableSampler(PhotoOrder([3], seed=0), 2)
+        loader = TrainLoader(Drawing(), sampler, num_workers=workers, seed=seed)  # type: ignore[arg-type]
+        return {s["key"]: s["image"][0, :, 0].tolist() for b in take(loader, 3) for s in b}
+
+    alone = numbers(0)
+    assert numbers(2) == alone
+    assert numbers(0, seed=4) != alone
+    assert len({number for three in alone.values() for number in three}) == 3 * len(alone)
+
+
+def test_datasets_are_mixed_by_their_weights(records: list[ImageRecord]) -> None:
+    cfg = get_cfg()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SOLVER.BATCH_SIZE = 8
+    cfg.INPUT.IMAGE_SIZE = 27
+    cfg.DATASETS.WEIGHTS = (3.0, 1.0)
+    batches = take(build_train_loader(cfg, records, lengths=[1, 4]), 4)
+    samples = [sample for batch in batches for sample in batch]
+    assert 22 <= sum(sample["photo"] == 0 for sample in samples) <= 26
+    assert {sample["photo"] for sample in samples} == set(range(5))
+
+
+def test_workers_that_would_be_ahead_of_the_task_sampler(records: list[ImageRecord]) -> None:
+    tasks = AdaptiveTaskSampler(5, 3, refresh_period=4)
+    make_loader(records, 1, tasks=tasks)
+    with pytest.raises(ConfigError, match=r"TASKS\.REFRESH_PERIOD 4 is less than the 5 steps"):
+        make_loader(records, 2, tasks=tasks)
 
 
 def test_no_photo() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from unsam.config import get_cfg
 from unsam.data import ImageRecord, get_dataset
@@ -104,11 +105,12 @@ def test_photo_without_masks(record: ImageRecord) -> None:
     assert sample["granularity"].shape == (0,)
 
 
-def test_one_pixel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", ["keep", "stretch", "fixed"])
+def test_one_pixel(tmp_path: Path, shape: str) -> None:
     Image.fromarray(np.full((1, 1, 3), 9, np.uint8)).save(tmp_path / "p.png")
     masks = MaskSet.from_masks(np.ones((1, 1, 1), bool)).to_coco(1)
     record = ImageRecord(1, str(tmp_path / "p.png"), 1, 1, masks)
-    sample = make_mapper()(record, SampleKey(0, 0))
+    sample = make_mapper(shape=shape)(record, SampleKey(0, 0))
     assert sample["image"].shape == (3, 32, 32)
     assert sample["masks"].all()
 
@@ -126,11 +128,92 @@ def test_trouble_names_the_photo(record: ImageRecord) -> None:
     assert "a.png" in str(error)
 
 
-def test_impossible_settings() -> None:
-    with pytest.raises(ConfigError, match="CROP_SCALE"):
-        make_mapper(crop_scale=(0.0, 1.0))
-    with pytest.raises(ConfigError, match="MAX_MASKS"):
-        make_mapper(max_masks=0)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_scale": (0.0, 1.0)}, "CROP_SCALE"),
+        ({"crop_scale": (0.5, 1.1)}, "CROP_SCALE"),
+        ({"max_masks": 0}, "MAX_MASKS"),
+        ({"shape": "round"}, "SHAPE must be one of keep, stretch, fixed, got 'round'"),
+        ({"jitter_scale": (0.1, 2.0)}, "JITTER_SCALE.*fixed"),
+        ({"shape": "fixed", "jitter_scale": (2.0, 0.1)}, "JITTER_SCALE"),
+        ({"shear": 90.0}, "SHEAR"),
+        ({"copy_paste_scale": (0.0, 1.0)}, "COPY_PASTE_SCALE"),
+    ],
+)
+def test_impossible_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_mapper(**changes)
+
+
+def test_large_scale_jitter_pads_with_the_mean_and_never_a_mask(record: ImageRecord) -> None:
+    mapper = make_mapper(
+        shape="fixed",
+        jitter_scale=(0.5, 0.5),
+        crop_scale=(1.0, 1.0),
+        colour_jitter=0.0,
+        padding=(123.675, 116.28, 103.53),
+        min_mask_area=1,
+    )
+    sample = mapper(record, SampleKey(0, 0))
+    assert sample["image"].shape == (3, 32, 32)
+    outside = torch.ones(32, 32, dtype=torch.bool)
+    outside[:12, :16] = False
+    assert (sample["image"][:, outside] == torch.tensor([[124], [116], [104]])).all()
+    assert len(sample["masks"]) > 0
+    assert not sample["masks"][:, outside].any()
+
+
+def test_pasted_masks_come_from_another_photo(record: ImageRecord, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 30, 3), 77, np.uint8)).save(tmp_path / "b.png")
+    dense = np.zeros((1, 40, 30), bool)
+    dense[0, 10:30, 5:25] = True
+    annotations = MaskSet.from_masks(dense, granularity=[0.35]).to_coco(6)
+    donor = ImageRecord(6, str(tmp_path / "b.png"), 40, 30, annotations)
+    settings: dict[str, Any] = {
+        "colour_jitter": 0.0,
+        "max_masks": 30,
+        "crop_scale": (1.0, 1.0),
+    }
+    mapper = make_mapper(copy_paste_probability=0.5, copy_paste_scale=(0.4, 0.8), **settings)
+    pasted = 0
+    for photo in range(30):
+        key = SampleKey(0, photo)
+        sample = mapper(record, key, [donor])
+        assert equal(sample, mapper(record, key, [donor]))
+        plain = make_mapper(**settings)(record, key)
+        if equal(sample, plain):
+            continue
+        pasted += 1
+        grey = (sample["image"] == 77).all(0)
+        mask = sample["masks"][sample["granularity"] == np.float32(0.35)]
+        assert len(mask) == 1
+        assert torch.equal(mask[0], grey)
+        assert torch.equal(sample["image"][:, ~grey], plain["image"][:, ~grey])
+    assert 5 < pasted < 25
+    dataset = TrainingDataset([record, donor], make_mapper(copy_paste_probability=1.0))
+    assert isinstance(dataset[SampleKey(0, 0)], dict)
+    Path(donor.file_name).unlink()
+    failed = [isinstance(dataset[SampleKey(epoch, 0)], DataError) for epoch in range(12)]
+    assert 0 < sum(failed) < 12, "each sample draws its own donor"
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_sample_is_the_same_whatever_the_worker(record: ImageRecord, num_workers: int) -> None:
+    mapper = make_mapper(
+        shape="fixed",
+        jitter_scale=(0.5, 2.0),
+        rotation=25.0,
+        shear=20.0,
+        grey_probability=0.3,
+        copy_paste_probability=0.5,
+    )
+    records = [record, replace(record, image_id=6), replace(record, image_id=7)]
+    dataset = TrainingDataset(records, mapper)
+    keys = [SampleKey(epoch, photo) for epoch in range(2) for photo in range(3)]
+    loader = DataLoader(dataset, 1, sampler=keys, num_workers=num_workers, collate_fn=list)
+    for key, (sample,) in zip(keys, loader, strict=True):
+        assert equal(sample, dataset[key])
 
 
 def test_real_photos(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The order of the samples: one sequence, whoever takes which part of it."""
+"""How the sequence of samples is dealt out: one sequence, whoever takes which part of it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unsam.data.photo_order import PhotoOrder
 from unsam.data.sampler import ResumableSampler, SampleKey
 from unsam.errors import ConfigError
 
 
 def steps_of(
-    length: int, batch: int, world: int, accumulate: int, start: int, steps: int
+    order: PhotoOrder, batch: int, world: int, accumulate: int, start: int, steps: int
 ) -> list[list[SampleKey]]:
     """The samples of each step, over all ranks and micro-batches."""
     per_rank = [
         list(
             islice(
                 ResumableSampler(
-                    length,
-                    batch,
-                    seed=3,
-                    rank=rank,
-                    world_size=world,
-                    accumulate=accumulate,
-                    start=start,
+                    order, batch, rank=rank, world_size=world, accumulate=accumulate, start=start
                 ),
                 steps * accumulate,
             )
@@ -46,44 +41,33 @@ def steps_of(
 
 
 @given(
-    length=st.integers(1, 20),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    mixed=st.booleans(),
     world=st.integers(1, 4),
     accumulate=st.integers(1, 3),
     size=st.integers(1, 3),
     stop=st.integers(0, 6),
 )
 def test_a_step_has_the_same_samples_for_any_number_of_ranks_and_after_a_resume(
-    length: int, world: int, accumulate: int, size: int, stop: int
+    lengths: list[int], mixed: bool, world: int, accumulate: int, size: int, stop: int
 ) -> None:
+    weights = [3.0, 0.7, 1.0][: len(lengths)] if mixed else []
+    order = PhotoOrder(lengths, seed=3, weights=weights)
     batch = world * accumulate * size
-    alone = steps_of(length, batch, 1, 1, 0, 8)
-    shared = steps_of(length, batch, world, accumulate, 0, stop)
-    shared += steps_of(length, batch, 1, 1, stop * batch, 8 - stop)
+    alone = steps_of(order, batch, 1, 1, 0, 8)
+    shared = steps_of(order, batch, world, accumulate, 0, stop)
+    shared += steps_of(order, batch, 1, 1, stop * batch, 8 - stop)
     assert [sorted(step) for step in shared] == [sorted(step) for step in alone]
 
 
 @given(length=st.integers(1, 30), batch=st.integers(1, 7))
 def test_every_pass_has_every_photo_once(length: int, batch: int) -> None:
-    steps = steps_of(length, batch, 1, 1, 0, 3 * length)
+    steps = steps_of(PhotoOrder([length], seed=3), batch, 1, 1, 0, 3 * length)
     flat = [key for step in steps for key in step][: 3 * length]
     assert Counter(flat) == Counter(SampleKey(e, p) for e in range(3) for p in range(length))
-
-
-def test_passes_and_seeds_differ() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        sampler = ResumableSampler(50, 1, seed=seed)
-        return [sampler.key(50 * epoch + i).photo for i in range(50)]
-
-    assert order(1, 0) == order(1, 0)
-    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
-
-
-def test_without_shuffling() -> None:
-    sampler = ResumableSampler(3, 2, seed=0, shuffle=False)
-    assert [[key.photo for key in step] for step in islice(sampler, 3)] == [[0, 1], [2, 0], [1, 2]]
 
 
 @pytest.mark.parametrize(("batch", "world", "accumulate"), [(3, 2, 1), (4, 2, 4), (0, 1, 1)])
 def test_batch_that_cannot_be_dealt_out(batch: int, world: int, accumulate: int) -> None:
     with pytest.raises(ConfigError, match=r"SOLVER\.BATCH_SIZE"):
-        ResumableSampler(9, batch, seed=0, world_size=world, accumulate=accumulate)
+        ResumableSampler(PhotoOrder([9], seed=0), batch, world_size=world, accumulate=accumulate)

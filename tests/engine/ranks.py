@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def work(folder: Path) -> None:
         "accumulated": _run(folder, "plain", "accumulated", MAX_ITER=4, ACCUMULATE=2),
         "poison": _run(folder, "poison", MAX_ITER=4),
         "steep": _run(folder, "steep", MAX_ITER=4),
+        "huge": _run(folder, "huge", MAX_ITER=4, ACCUMULATE=2),
+        "loud": _run(folder, "loud", MAX_ITER=4, PRECISION="float16"),
         "broken": _run(folder, "broken", MAX_ITER=4),
         "stopped": _run(folder, "plain", "stopped", stop=True, MAX_ITER=4),
         "resumed": _run(folder, "plain", "stopped", resume=True, MAX_ITER=4),
@@ -35,6 +38,20 @@ def work(folder: Path) -> None:
     }
     (folder / f"rank_{distributed.rank()}.json").write_text(json.dumps(results))
     distributed.shutdown()
+
+
+def come_late(folder: Path) -> None:
+    """Leave the main rank waiting for longer than it is ready to; note what it says."""
+    distributed.initialize(torch.device("cpu"), timeout_minutes=2 / 60)
+    if distributed.rank() == 1:
+        time.sleep(6)
+        return
+    started = time.monotonic()
+    try:
+        distributed.barrier()
+    except UnsamError as error:
+        said = {"error": str(error), "seconds": time.monotonic() - started}
+        (folder / "late.json").write_text(json.dumps(said))
 
 
 def sleep_or_die(mode: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.ranks import sleep_or_die, work
+from tests.engine.ranks import come_late, sleep_or_die, work
 from tests.engine.tiny import Recorder, make_dataset, make_trainer, tiny_cfg
 from unsam.config import config_text
 from unsam.engine import distributed
@@ -28,6 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_dataset(root / "plain", PHOTOS)
     make_dataset(root / "poison", [*PHOTOS[:5], "poison.png"])
     make_dataset(root / "steep", [*PHOTOS[:5], "steep.png"])
+    make_dataset(root / "huge", [*PHOTOS[:5], "huge.png"])
+    make_dataset(root / "loud", [*PHOTOS[:5], "loud.png"])
     make_dataset(root / "broken", [*PHOTOS[:5], "broken.png"])
     broken = root / "broken" / "broken.png"
     broken.write_bytes(broken.read_bytes()[:100])
@@ -85,6 +87,7 @@ def test_same_global_batch_gives_the_same_training(
     [
         ("poison", ["TrainingError", "loss_mask is nan", "poison.png"]),
         ("steep", ["TrainingError", "gradient norm", "steep.png"]),
+        ("huge", ["TrainingError", "out of memory on 1 photo(s) at once (", " with 6 masks)"]),
         ("broken", ["DataError", "broken.png", "corrupt or truncated"]),
     ],
 )
@@ -100,6 +103,15 @@ def test_trouble_on_one_rank_stops_both_before_the_step(
     assert np.isfinite(first["weights"]["head.weight"]).all()
     if name == "poison":
         assert "gradient" not in first["failure"]
+
+
+def test_overflow_on_one_rank_skips_the_step_on_both(ranks: list[dict[str, Any]]) -> None:
+    skipped = [[step[1]["skipped_steps"] for step in rank["loud"]["steps"]] for rank in ranks]
+    assert skipped[0] == skipped[1]
+    assert 1.0 in skipped[0]
+    assert ranks[0]["loud"]["failure"] == ""
+    assert ranks[0]["loud"]["weights"] == ranks[1]["loud"]["weights"]
+    assert np.isfinite(ranks[0]["loud"]["weights"]["head.weight"]).all()
 
 
 def test_signal_to_one_rank_saves_and_stops_both(ranks: list[dict[str, Any]]) -> None:
@@ -130,6 +142,14 @@ def test_dead_worker_ends_the_command(mode: str, code: int) -> None:
         launch(sleep_or_die, (mode,), 2)
     assert caught.value.code == code
     assert time.monotonic() - started < 60
+
+
+def test_a_rank_that_hangs_is_named_within_the_time_given(tmp_path: Path) -> None:
+    launch(come_late, (tmp_path,), 2)
+    said = json.loads((tmp_path / "late.json").read_text())
+    assert said["error"].startswith("rank 0 waited for rank 1 up to 2 s in vain")
+    assert "\n" not in said["error"]
+    assert said["seconds"] < 6
 
 
 def test_without_a_group_there_is_one_process() -> None:

@@ -22,13 +22,13 @@ from unsam.config import get_cfg
 from unsam.engine import Hook, Trainer, build_trainer
 from unsam.modeling import META_ARCHITECTURES, SegmentationModel
 from unsam.modeling.sample_random import SampleRandom
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 from unsam.structures import MaskSet
 
 NAME = "TinyTestModel"
 
 
-def make_dataset(folder: Path, names: list[str], masks: int = 6) -> Path:
+def make_dataset(folder: Path, names: list[str], masks: int | Sequence[int] = 6) -> Path:
     """Write photos of noise with rectangles as masks, and their COCO JSON; return the JSON."""
     generator = np.random.default_rng(7)
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,11 +37,12 @@ def make_dataset(folder: Path, names: list[str], masks: int = 6) -> Path:
         photo = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
         Image.fromarray(photo).save(folder / name)
         images.append({"id": number, "file_name": name, "width": 32, "height": 24})
-        dense = np.zeros((masks, 24, 32), bool)
-        for index in range(masks):
+        count = masks if isinstance(masks, int) else masks[number - 1]
+        dense = np.zeros((count, 24, 32), bool)
+        for index in range(count):
             top, left = generator.integers(0, 12), generator.integers(0, 16)
             dense[index, top : top + 12, left : left + 16] = True
-        granularity = generator.uniform(0.1, 1.0, masks)
+        granularity = generator.uniform(0.1, 1.0, count)
         annotations += MaskSet.from_masks(dense, granularity=granularity).to_coco(
             number, first_id=len(annotations) + 1
         )
@@ -75,7 +76,7 @@ class TinyTestModel(SegmentationModel):
     """Predicts masks from colour; draws from torch's generator.
 
     A photo named ``poison…`` gives a loss that is not a number; ``steep…`` a finite loss whose
-    gradient is infinite.
+    gradient is infinite; ``loud…`` one whose gradient is large; ``huge…`` does not fit in memory.
     """
 
     def __init__(self, noise: float = 0.1) -> None:
@@ -94,7 +95,12 @@ class TinyTestModel(SegmentationModel):
     def encode(self, images: Sequence[torch.Tensor]) -> None:
         del images
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         del random
         return sum(len(sample["masks"]) for sample in batch)
 
@@ -122,6 +128,10 @@ class TinyTestModel(SegmentationModel):
         name = Path(sample["file_name"]).name
         if name.startswith("poison"):
             total = total * math.nan
+        if name.startswith("huge"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        if name.startswith("loud"):
+            total = 100.0 * total
         if name.startswith("steep"):
             total = total + torch.sqrt(0.0 * self.token.sum())
         return total

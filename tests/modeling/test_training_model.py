@@ -14,7 +14,7 @@ from unsam.errors import ConfigError
 from unsam.modeling.objectives import Objective, WeightSchedule
 from unsam.modeling.sample_random import SampleRandom
 from unsam.modeling.segmentation_model import SegmentationModel
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 from unsam.modeling.training_model import TrainingModel
 
 
@@ -26,7 +26,12 @@ class OneWeight(SegmentationModel):
     def encode(self, images: Sequence[Tensor]) -> Tensor:
         return self.weight * torch.stack([image.float().mean() for image in images])
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         return sum(len(sample["masks"]) for sample in batch)
 
     def losses(self, context: TrainingContext) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from benchmarks.conquer import benchmark_conquer
 from benchmarks.crf import benchmark_crf
 from benchmarks.deformable_attention import benchmark_deformable_attention
 from benchmarks.instance import benchmark_instance
+from benchmarks.loader import benchmark_loader
 from benchmarks.maskcut import benchmark_maskcut
 from benchmarks.masks import benchmark_masks
 from benchmarks.models import benchmark_models
@@ -16,6 +17,7 @@ BENCHMARKS = {
     "crf": benchmark_crf,
     "deformable_attention": benchmark_deformable_attention,
     "instance": benchmark_instance,
+    "loader": benchmark_loader,
     "maskcut": benchmark_maskcut,
     "masks": benchmark_masks,
     "models": benchmark_models,

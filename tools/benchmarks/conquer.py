@@ -14,7 +14,7 @@ DIMS = 768
 def benchmark_conquer() -> dict[str, Any]:
     """Return milliseconds per grid (median), merging everything, on one core."""
     from benchmark import median_seconds
-    from divide_and_conquer.conquer import grid_edges, merge_regions
+    from unsam.regions.conquer import grid_edges, merge_regions
 
     def milliseconds(features: np.ndarray, side: int, repeats: int = 3) -> float:
         edges = grid_edges(side, side)

@@ -16,8 +16,8 @@ TAU = 0.15
 def benchmark_maskcut() -> dict[str, Any]:
     """Return seconds per grid (median) of both, their ratio, and whether the cuts are the same."""
     from benchmark import median_seconds
-    from divide_and_conquer.conquer import grid_edges
     from divide_and_conquer.divide.ncut import maskcut
+    from unsam.regions.conquer import grid_edges
 
     edges = grid_edges(SIDE, SIDE)
     corners = np.array([0, SIDE - 1, (SIDE - 1) * SIDE, SIDE * SIDE - 1])

@@ -51,7 +51,7 @@ def hierarchy_of_photo() -> Any:
     from skimage import data
     from skimage.segmentation import slic
 
-    from divide_and_conquer.conquer import merge_regions
+    from unsam.regions.conquer import merge_regions
     from unsam.structures import RegionTree, read_photo
 
     root = Path(os.environ.get("UNSAM_DATA", Path(__file__).parents[3] / "shared" / "data"))

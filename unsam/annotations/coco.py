@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -97,6 +97,7 @@ def write_coco(
     path: Path,
     samples: Iterable[Sample],
     image_root: Path | None = None,
+    info: Mapping[str, str] | None = None,
 ) -> None:
     """Write one COCO JSON, annotation by annotation; of the photos only a list is in memory.
 
@@ -107,6 +108,7 @@ def write_coco(
         path: the JSON file, replaced if it is there.
         samples: records, and the photos that are to be written below ``images`` beside the file.
         image_root: where photos are that stay, for ``info``.
+        info: what else ``info`` says.
 
     Raises:
         StorageError: the disk is full or the folder not writable.
@@ -129,7 +131,7 @@ def write_coco(
         rest = {
             "images": list(images.values()),
             "categories": [{"id": 1, "name": "segment"}],
-            "info": {"image_root": str(root.absolute()) if root else ""},
+            "info": {**(info or {}), "image_root": str(root.absolute()) if root else ""},
         }
         stream.write("],\n" + _compact(rest)[1:] + "\n")
 

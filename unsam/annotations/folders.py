@@ -16,6 +16,7 @@ from unsam.annotations.records import (
     AnnotationSource,
     Entry,
     Failure,
+    PhotoFile,
     PhotoRecord,
     make_record,
     name_in_record,
@@ -25,6 +26,7 @@ from unsam.annotations.records import (
 )
 from unsam.checkpoint.atomic import atomic_writer, write_text_atomic
 from unsam.errors import DataError
+from unsam.structures import PHOTO_SUFFIXES
 
 MANIFEST = "manifest.json"
 PHOTOS = "images"
@@ -99,11 +101,15 @@ class JsonFolder(AnnotationSource):
             for name in sorted(self._listed):
                 yield Entry(name, self.path / self._json_name(name))
             return
-        for file in self._found():
-            place = file.relative_to(self.path).as_posix().removesuffix(".json")
+        for found, photo in self._found():
+            file = self.path / found
+            if photo:
+                # Its name is known without a look into the file; a folder may hold millions.
+                yield Entry(photo, file, photo=PhotoFile(self.path / photo))
+                continue
             try:
                 head = read_bytes(file, 0, min(HEAD_BYTES, file.stat().st_size))
-                name = name_in_record(head, partial(read_bytes, file), place)
+                name = name_in_record(head, partial(read_bytes, file), found.removesuffix(".json"))
             except (DataError, OSError) as error:
                 yield Failure(str(file), str(error).removeprefix(f"{file}: "))
                 continue
@@ -128,16 +134,27 @@ class JsonFolder(AnnotationSource):
         given = listed.get("json") if isinstance(listed, dict) else None
         return str(given or f"{name}.json")
 
-    def _found(self) -> list[Path]:
+    def _found(self) -> list[tuple[str, str]]:
+        """Return the JSON files, each with the photo beside it ("" for none), as relative names."""
         files = []
         for folder, inner, names in os.walk(self.path):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
-            files += [
-                Path(folder) / name
-                for name in names
-                if name.endswith(".json") and not _NO_RECORD.match(name)
-            ]
-        return sorted(files)
+            relative = Path(folder).relative_to(self.path).as_posix()
+            prefix = "" if relative == "." else f"{relative}/"
+            present = set(names)
+            for name in names:
+                if name.endswith(".json") and not _NO_RECORD.match(name):
+                    photo = _photo_beside(name.removesuffix(".json"), present)
+                    files.append((prefix + name, prefix + photo if photo else ""))
+        # A folder comes before what has a longer name, as paths are ordered.
+        return sorted(files, key=lambda item: item[0].split("/"))
+
+
+def _photo_beside(stem: str, names: set[str]) -> str:
+    """Return which of `names` is the photo of the record `stem`: ``sa_1`` or ``a.jpg``."""
+    if stem in names and stem.lower().endswith(PHOTO_SUFFIXES):
+        return stem
+    return next((stem + suffix for suffix in PHOTO_SUFFIXES if stem + suffix in names), "")
 
 
 class JsonFolderWriter:

@@ -296,14 +296,18 @@ def name_in_record(head: bytes, whole: Callable[[], bytes], place: str) -> str:
     return photo_name(place, image.get("file_name") if isinstance(image, dict) else None)
 
 
-def parse_object(blob: bytes, place: str) -> dict[str, Any]:
-    """Return the JSON object in `blob`.
+def parse_object(
+    blob: bytes, place: str, hook: Callable[[dict[str, Any]], Any] | None = None
+) -> dict[str, Any]:
+    """Return the JSON object in `blob`; `hook` may replace each inner object, see `json.loads`.
 
     Raises:
         DataError: truncated, not JSON, or JSON but no object.
     """
     try:
-        value = json.loads(blob)
+        value = json.loads(blob, object_hook=hook)
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{place}: truncated or not JSON ({reason})") from None
@@ -330,7 +334,7 @@ def read_bytes(path: str | os.PathLike[str], offset: int = 0, size: int = -1) ->
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(blob) < size:
-        raise DataError(f"{path}: cut off after {offset + len(blob)} bytes")
+        raise DataError(f"{path}: cut off after {Path(path).stat().st_size} bytes")
     return blob
 
 

@@ -7,17 +7,16 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from unsam.annotations.archive import ArchiveSource
 from unsam.annotations.folders import MANIFEST
 from unsam.annotations.records import (
     HEAD_BYTES,
-    AnnotationSource,
     Entry,
     Failure,
     PhotoFile,
-    PhotoRecord,
     Sample,
-    make_record,
     name_in_record,
     parse_object,
     read_bytes,
@@ -35,7 +34,7 @@ from unsam.structures import PHOTO_SUFFIXES
 _JSON = "json"
 
 
-class TarShards(AnnotationSource):
+class TarShards(ArchiveSource):
     """Reads one tar, or those of a folder in order of their names; an index holds offsets only."""
 
     def __init__(self, path: Path, image_root: str | os.PathLike[str] = "") -> None:
@@ -63,17 +62,20 @@ class TarShards(AnnotationSource):
             for member in listing.members:
                 if member.key:
                     samples.setdefault(member.key, []).append(member)
-            for key, members in samples.items():
-                yield _entry(file, key, members)
+            # First, since it explains the samples that it tore apart.
             if listing.damage:
                 yield Failure(str(file), listing.damage)
+            for key, members in samples.items():
+                yield _entry(file, key, members)
 
-    def read(self, entry: Entry) -> PhotoRecord:
-        """Return the record of one sample."""
-        place = self.place(entry)
-        raw = parse_object(read_bytes(entry.file, entry.offset, entry.size), place)
-        photo = entry.photo or self.photo_on_disk(entry.name)
-        return make_record(raw, entry.name, place, photo)
+    def raw(self, entry: Entry) -> dict[str, Any]:
+        """Return the JSON object of one sample."""
+        blob = read_bytes(entry.file, entry.offset, entry.size)
+        return parse_object(blob, self.place(entry))
+
+    def photo(self, entry: Entry) -> PhotoFile | None:
+        """Return the photo beside the JSON in the tar, else the one on disk."""
+        return entry.photo or self.photo_on_disk(entry.name)
 
     def place(self, entry: Entry) -> str:
         """Return the tar and the photo's name."""

@@ -14,19 +14,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
+from unsam.annotations.archive import ArchiveSource
 from unsam.annotations.records import (
     HEAD_BYTES,
-    AnnotationSource,
     Entry,
     Failure,
     PhotoFile,
     PhotoRecord,
     Sample,
-    make_record,
     name_in_record,
     parse_object,
     read_bytes,
@@ -39,7 +38,7 @@ INDEX_SUFFIX = ".lineidx"
 _NUMBER = re.compile(r"-(\d+)$")
 
 
-class TsvFiles(AnnotationSource):
+class TsvFiles(ArchiveSource):
     """Reads one TSV file, or those of a folder in order of their numbers."""
 
     def __init__(self, path: Path, image_root: str | os.PathLike[str] = "") -> None:
@@ -62,23 +61,31 @@ class TsvFiles(AnnotationSource):
             except (DataError, OSError) as error:
                 yield Failure(str(file), str(error).removeprefix(f"{file}: "))
 
-    def read(self, entry: Entry) -> PhotoRecord:
-        """Return the record of one row; its photo is decoded when it is read."""
-        place = self.place(entry)
-        row = read_bytes(entry.file, entry.offset, entry.size).rstrip(b"\r\n")
-        if b"\n" in row:
-            raise DataError(f"{place}: its {INDEX_SUFFIX} is of another file; delete it")
+    def raw(self, entry: Entry) -> dict[str, Any]:
+        """Return the JSON object of one row."""
+        return parse_object(self._row(entry).split(b"\t", 2)[1], self.place(entry))
+
+    def photo(self, entry: Entry) -> PhotoFile | None:
+        """Return the last column of one row, else the photo on disk."""
+        row = self._row(entry)
         first, last = row.find(b"\t"), row.rfind(b"\t")
-        photo = self.photo_on_disk(entry.name)
-        if last > first:
-            start = entry.offset + last + 1
-            photo = PhotoFile(entry.file, start, len(row) - last - 1, is_base64=True)
-        raw = parse_object(row[first + 1 :].partition(b"\t")[0], place)
-        return make_record(raw, entry.name, place, photo)
+        if last == first:
+            return self.photo_on_disk(entry.name)
+        return PhotoFile(entry.file, entry.offset + last + 1, len(row) - last - 1, is_base64=True)
 
     def place(self, entry: Entry) -> str:
         """Return the file and the line."""
         return f"{entry.file} line {entry.line}"
+
+    def _row(self, entry: Entry) -> bytes:
+        row = read_bytes(entry.file, entry.offset, entry.size).rstrip(b"\r\n")
+        if b"\n" in row:
+            raise DataError(
+                f"{self.place(entry)}: its {INDEX_SUFFIX} is of another file; delete it"
+            )
+        if b"\t" not in row:
+            raise DataError(f"{self.place(entry)}: has changed since it was listed")
+        return row
 
 
 def tsv_files(folder: Path) -> list[Path]:

@@ -88,8 +88,8 @@ def _input() -> CfgNode:
     node.CROP_SCALE = (0.6, 1.0)
     # Training: chance of mirroring left and right.
     node.FLIP_PROBABILITY = 0.5
-    # Training: brightness, contrast and saturation change by up to this share; 0 for none.
-    node.COLOUR_JITTER = 0.3
+    # Training: brightness, contrast and saturation change by up to these shares; 0 for none.
+    node.COLOUR_JITTER = (0.3, 0.3, 0.3)
     # Training: rotation and shear by up to so many degrees, and the chance of turning grey.
     node.ROTATION = 0.0
     node.SHEAR = 0.0
@@ -159,12 +159,26 @@ def _model() -> CfgNode:
     _add_query_models(node)
     _add_sam_models(node)
 
+    contours = node.CONTOURS = CfgNode()
+    # Of GranularSam: learn the contours of the pseudo masks, and segment whole photos by the
+    # regions that they enclose instead of by a grid of clicks. Channels at strides 1, 2, 4, 8.
+    contours.ENABLED = False
+    contours.DIMS = (12, 24, 48, 64)
+    # Longer side at which whole photos are segmented; contours are a mean over these scales of it.
+    contours.IMAGE_SIZE = 512
+    contours.SCALES = (0.5, 1.0, 1.5)
+    # Starting regions: [smoothing in pixels, depth] of each watershed. Edge strength of a sure
+    # contour; unlikeness of colours at which affinity falls to 1/e.
+    contours.BASINS = ((0.7, 0.01), (1.0, 0.04), (1.5, 0.1))
+    contours.GAIN = 6.0
+    contours.FEATURE_SCALE = 0.15
+
     clicks = node.CLICKS = CfgNode()
     # Decoder runs per mask and iteration: the first prompt, then correction clicks.
     clicks.ROUNDS = 3
     # The most masks of a photo that an iteration trains on.
     clicks.MASKS_PER_IMAGE = 16
-    # "uniform" over the masks of a photo, or "balanced" over ten intervals of granularity.
+    # "uniform" over the masks of a photo, or "balanced" over nine intervals of granularity.
     clicks.MASK_SAMPLING = "uniform"
     # Chance that the first click is at the mask's centre rather than anywhere in it.
     clicks.CENTRE_PROBABILITY = 0.3
@@ -265,6 +279,8 @@ def _criterion() -> CfgNode:
     node.FOCAL_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
     node.QUALITY_WEIGHT = 1.0
+    # Of the contours, where MODEL.CONTOURS is on.
+    node.CONTOUR_WEIGHT = 1.0
     # Whether there is anything to segment: cross entropy of the object score, for models that give
     # one (Sam2).
     node.OBJECT_WEIGHT = 0.0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from unsam.annotations.coco import COCO_NAME
+from unsam.annotations.folders import MANIFEST
 from unsam.config import nearest
+from unsam.data.datasets.archives import has_archives, load_archives
 from unsam.data.datasets.builtin import builtin_loaders
 from unsam.data.datasets.coco import load_coco_json
-from unsam.data.datasets.pseudo_masks import MANIFEST, load_pseudo_masks
+from unsam.data.datasets.json_folder import load_json_folder
+from unsam.data.datasets.pseudo_masks import load_pseudo_masks
 from unsam.data.datasets.record import ImageRecord
 from unsam.errors import DataError
 
@@ -36,8 +40,10 @@ def get_dataset(spec: str, image_root: str = "") -> list[ImageRecord]:
     """Return the records of a dataset.
 
     Args:
-        spec: a registered name, a folder of pseudo masks (it contains ``manifest.json``), or the
-            path of a COCO-style JSON file. A name wins over a path; ``./name`` is always a path.
+        spec: a registered name, or a path: a folder of pseudo masks (with ``manifest.json``); a
+            COCO-style JSON file, or a folder with ``annotations.json``; a tar (SA-1B, WebDataset)
+            or TSV, or a folder of them; a folder of SA-1B style JSON files beside their photos.
+            A name wins over a path; ``./name`` is always a path.
         image_root: folder of the photos, "" takes what the dataset says. A dataset registered
             with `register_dataset` sets its own paths and ignores it.
 
@@ -56,17 +62,43 @@ def get_dataset(spec: str, image_root: str = "") -> list[ImageRecord]:
     return records
 
 
+def get_training_sets(specs: Sequence[str], image_root: str = "") -> list[list[ImageRecord]]:
+    """Return the records of each of several datasets, in order, as ``DATASETS.TRAIN`` names them.
+
+    Args:
+        specs: as of `get_dataset`.
+        image_root: as of `get_dataset`, for all of them.
+
+    Raises:
+        DataError: as of `get_dataset`.
+    """
+    return [get_dataset(spec, image_root) for spec in specs]
+
+
 def _load_path(spec: str, image_root: str) -> list[ImageRecord]:
     path = Path(spec).expanduser()
     if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            raise DataError(
-                f"{path}: no {MANIFEST} in it, so not a folder of pseudo masks; make them with "
-                f"`unsam pseudo-masks --input {path} --output DIR`"
-            )
-        return load_pseudo_masks(path, image_root)
+        return _load_folder(path, image_root)
+    if has_archives(path):
+        return load_archives(path, image_root)
     if path.is_file():
         return load_coco_json(path, image_root)
     if "/" in spec or spec.endswith(".json"):
         raise DataError(f"dataset {spec}: no such file or folder")
     raise DataError(f"unknown dataset '{spec}'; {nearest(spec, dataset_names())}")
+
+
+def _load_folder(path: Path, image_root: str) -> list[ImageRecord]:
+    if (path / MANIFEST).is_file():
+        return load_pseudo_masks(path, image_root)
+    if has_archives(path):
+        return load_archives(path, image_root)
+    if (path / COCO_NAME).is_file():
+        return load_coco_json(path / COCO_NAME, image_root)
+    records = load_json_folder(path, image_root)
+    if not records:
+        raise DataError(
+            f"{path}: no masks in it ({MANIFEST}, .json, .tar or .tsv); make them with "
+            f"`unsam pseudo-masks --input {path} --output DIR`"
+        )
+    return records

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 
 import cv2
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from unsam.data.mapper import Record, Sample, TrainingDataset, TrainingMapper
-from unsam.data.sampler import ResumableSampler
+from unsam.data.photo_order import PhotoOrder
+from unsam.data.sampler import ResumableSampler, SampleKey
+from unsam.data.task_sampler import AdaptiveOrder, AdaptiveTaskSampler
 from unsam.errors import ConfigError, DataError, TrainingError, UnsamError
+
+# Micro-batches that each worker makes ahead of the training.
+_PREFETCH = 2
 
 
 class TrainLoader:
@@ -24,13 +31,14 @@ class TrainLoader:
 
     Masks travel from the workers as bits, an eighth of the bytes: that keeps within the 64 MB of
     shared memory that containers have by default, and the copy to a GPU short. They are unpacked
-    on the device.
+    on the device. Workers are started once and live as long as the iterator.
 
     Args:
         dataset: gives a sample or a `DataError` for each key.
         sampler: gives the keys of each micro-batch.
         num_workers: processes that make samples; 0 makes them in this one, with the same result.
         device: where the tensors of the samples go.
+        seed: of what transforms draw from the generators of Python, NumPy and PyTorch.
     """
 
     def __init__(
@@ -40,12 +48,14 @@ class TrainLoader:
         *,
         num_workers: int = 0,
         device: torch.device | None = None,
+        seed: int = 0,
     ) -> None:
         self._device = device or torch.device("cpu")
         self._loader = DataLoader(
-            dataset,
+            _SeededSamples(dataset, seed),
             batch_sampler=sampler,
             num_workers=num_workers,
+            prefetch_factor=_PREFETCH if num_workers else None,
             collate_fn=_collate,
             worker_init_fn=_init_worker,
             pin_memory=self._device.type == "cuda",
@@ -58,11 +68,17 @@ class TrainLoader:
 
         Raises:
             DataError: a photo or its masks could not be read.
+            TrainingError: a worker process died while it handed over samples.
         """
-        for batch in self._loader:
-            if isinstance(batch, DataError):
-                raise batch
-            yield [_unpack(sample, self._device) for sample in batch]
+        try:
+            for batch in self._loader:
+                if isinstance(batch, DataError):
+                    raise batch
+                yield [_unpack(sample, self._device) for sample in batch]
+        except (ConnectionError, EOFError) as error:
+            # Torch's own report, which says more, comes by a signal a moment later: let it.
+            time.sleep(1.0)
+            raise _worker_death(error) from error
 
 
 @contextlib.contextmanager
@@ -80,54 +96,105 @@ def worker_deaths_as_errors() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, UnsamError) or "DataLoader worker" not in str(error):
             raise
-        raise TrainingError(
-            f"a data loading process died ({' '.join(str(error).split())[:200]}); if memory ran "
-            "out, lower DATALOADER.NUM_WORKERS"
-        ) from error
+        raise _worker_death(error) from error
+
+
+def _worker_death(error: Exception) -> TrainingError:
+    return TrainingError(
+        f"a data loading process died ({' '.join(str(error).split())[:200]}); if memory ran out, "
+        "lower DATALOADER.NUM_WORKERS"
+    )
 
 
 def build_train_loader(
     cfg: CfgNode,
     records: Sequence[Record],
     *,
+    lengths: Sequence[int] = (),
     rank: int = 0,
     world_size: int = 1,
     start: int = 0,
     device: torch.device | None = None,
+    tasks: AdaptiveTaskSampler | None = None,
 ) -> TrainLoader:
     """Return the loader of one rank for the samples from `start` on.
 
     Args:
-        cfg: the config; reads ``INPUT``, ``DATALOADER``, ``SOLVER`` and ``SEED``.
+        cfg: the config; reads ``DATASETS.WEIGHTS``, ``INPUT``, ``DATALOADER``, ``SOLVER`` and
+            ``SEED``.
         records: all photos of the training set, the same in every rank.
+        lengths: how many of them each entry of ``DATASETS.TRAIN`` has; empty if there is one.
         rank: this process.
         world_size: number of processes.
         start: samples of the run seen before, over all ranks.
         device: where the samples go.
+        tasks: draws harder photos more often; None goes through them in passes.
 
     Raises:
-        ConfigError: no photo, or a batch size that cannot be dealt out.
+        ConfigError: no photo, weights that do not fit, or a batch size that cannot be dealt out.
     """
-    if not records:
-        raise ConfigError(
-            "DATASETS.TRAIN holds no photo; name a folder of pseudo masks "
-            "(unsam pseudo-masks makes one), a data set or a COCO-style JSON file"
-        )
+    solver, workers = cfg.SOLVER, cfg.DATALOADER.NUM_WORKERS
+    order = PhotoOrder(lengths or [len(records)], seed=cfg.SEED, weights=cfg.DATASETS.WEIGHTS)
+    if tasks is not None:
+        _check_lookahead(workers, solver.ACCUMULATE, tasks.refresh_period)
     sampler = ResumableSampler(
-        len(records),
-        cfg.SOLVER.BATCH_SIZE,
-        seed=cfg.SEED,
+        order
+        if tasks is None
+        else AdaptiveOrder(order, tasks, batch_size=solver.BATCH_SIZE, start=start, seed=cfg.SEED),
+        solver.BATCH_SIZE,
         rank=rank,
         world_size=world_size,
-        accumulate=cfg.SOLVER.ACCUMULATE,
+        accumulate=solver.ACCUMULATE,
         start=start,
     )
     return TrainLoader(
         TrainingDataset(records, TrainingMapper.from_config(cfg)),
         sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
         device=device,
+        seed=cfg.SEED,
     )
+
+
+class _SeededSamples(Dataset):
+    """The samples of a dataset, each made with generators that are seeded for it alone.
+
+    Ours draw from generators of their own; a transform from elsewhere may not.
+    """
+
+    def __init__(self, dataset: TrainingDataset, seed: int) -> None:
+        self._dataset = dataset
+        self._seed = seed
+
+    def __getitem__(self, key: SampleKey) -> Sample | DataError:
+        with _seeded([self._seed, *key]):
+            return self._dataset[key]
+
+
+@contextlib.contextmanager
+def _seeded(entropy: Sequence[int]) -> Iterator[None]:
+    """Seed the global generators for a block, and put them back as they were."""
+    seeds = np.random.SeedSequence(entropy).generate_state(3).tolist()
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])  # noqa: NPY002
+    torch.default_generator.manual_seed(seeds[2])
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+
+
+def _check_lookahead(workers: int, accumulate: int, period: int) -> None:
+    """Refuse workers that would need chances which are not frozen yet."""
+    steps = -(-_PREFETCH * workers // accumulate) + 1
+    if steps > period:
+        raise ConfigError(
+            f"TASKS.REFRESH_PERIOD {period} is less than the {steps} steps that "
+            f"{workers} worker(s) load ahead; set it to {steps} or more"
+        )
 
 
 def _collate(samples: list[Sample | DataError]) -> list[Sample] | DataError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,14 +17,26 @@ import torch
 import torch.distributed as dist
 
 from unsam.config.device import resolve_device
-from unsam.errors import ConfigError, UnsamError
+from unsam.errors import ConfigError, TrainingError, UnsamError
 
 T = TypeVar("T")
+
+_patience = timedelta(minutes=30)
+# Beside NCCL, a group of its own for the barrier that knows who is missing.
+_watch: dist.ProcessGroup | None = None
 
 
 def launched() -> bool:
     """Whether torchrun, or `unsam.engine.launch`, started this process as one of several."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes anew, after one had failed; the same on all ranks.
+
+    Only the machine of the failure counts it, so all ranks must call this.
+    """
+    return maximum([float(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))])[0] > 0
 
 
 def initialize(device: torch.device, timeout_minutes: float = 30.0) -> None:
@@ -36,11 +49,17 @@ def initialize(device: torch.device, timeout_minutes: float = 30.0) -> None:
     Raises:
         ConfigError: the other processes could not be reached.
     """
+    global _patience, _watch
     if not launched() or dist.is_initialized():
         return
+    _patience = timedelta(minutes=timeout_minutes)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        dist.init_process_group(backend, timeout=_patience)
+        if device.type == "cuda":
+            watch = dist.new_group(backend="gloo", timeout=_patience)
+            assert isinstance(watch, dist.ProcessGroup)
+            _watch = watch
     except (RuntimeError, ValueError, dist.DistError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         text = " ".join(str(error).split())[:200]
@@ -77,9 +96,23 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
-    if dist.is_initialized():
-        maximum([0.0])
+    """Wait until every process is here.
+
+    Raises:
+        TrainingError: one did not come in the time given to `initialize`, or is gone; the main
+            rank says which.
+    """
+    if not dist.is_initialized():
+        return
+    try:
+        dist.monitored_barrier(_watch, timeout=_patience, wait_all_ranks=True)
+    except RuntimeError as error:
+        late = re.search(r"Ranks? ([\d, ]+) failed", str(error))
+        who = f"rank {late[1]}" if late else "the others"
+        raise TrainingError(
+            f"rank {rank()} waited for {who} up to {_patience.total_seconds():.0f} s in vain; see "
+            "what that process did last, or raise SOLVER.TIMEOUT_MINUTES, and --resume"
+        ) from error
 
 
 def gather(value: T) -> list[T]:

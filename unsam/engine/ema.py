@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unsam.engine.parallel import whole
 from unsam.modeling import SegmentationModel
 
 
@@ -32,7 +33,7 @@ class WeightAverage:
     def update(self, model: SegmentationModel, iteration: int) -> None:
         """Move towards `model` after the step that made the count of steps `iteration`."""
         decay = min(self._decay, (1 + iteration) / (10 + iteration))
-        own, new = self.model.state_dict(), model.state_dict()
+        own, new = self.model.state_dict(), whole(model.state_dict())
         averaged = [name for name, tensor in own.items() if tensor.is_floating_point()]
         torch._foreach_lerp_(
             [own[name] for name in averaged], [new[name] for name in averaged], 1.0 - decay

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import uuid
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unsam.engine import distributed
+from unsam.engine.stop_signals import REQUEUE_SIGNAL, exit_code_of
 from unsam.errors import ConfigError, UnsamError
+
+# The processes that end with one of these have told why themselves: an error of either kind, or a
+# stop by a signal.
+STOPPED_CODES = (exit_code_of(signal.SIGTERM), exit_code_of(signal.SIGINT))
+_EXPLAINED_CODES = (1, ConfigError.exit_code, *STOPPED_CODES)
 
 
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_processes: int) -> None:
@@ -32,6 +40,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_proces
 
     Raises:
         SystemExit: a process failed; the code is that of the first one, 128 + n after signal n.
+            Or this one was asked to stop, and has passed that on; see `exit_code_of`.
     """
     # One thread pool per process, as large as the cores allow; torchrun would set 1.
     threads = max(1, (os.cpu_count() or 1) // num_processes)
@@ -50,15 +59,40 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_proces
     # Each worker reports its own error; torch's account of who ended whom would bury it.
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    previous = _pass_on_requeue_signal()
     try:
         elastic_launch(config, _report_errors)(function, *arguments)
     except ChildFailedError as error:
-        # The process itself has said why on stderr; its siblings were ended because of it.
-        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
-        code = first.exitcode
-        raise SystemExit(128 - code if code < 0 else code or 1) from None
+        # Its siblings were ended because of the first.
+        rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
+        raise SystemExit(_exit_code(rank, failure)) from None
     except SignalException as error:
-        raise SystemExit(128 + int(error.sigval)) from None
+        raise SystemExit(exit_code_of(error.sigval)) from None
+    finally:
+        if REQUEUE_SIGNAL:
+            signal.signal(REQUEUE_SIGNAL, previous)
+
+
+def _pass_on_requeue_signal() -> Any:
+    """Treat SIGUSR1 as torch's launcher treats SIGTERM; return the handler that was there."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SignalException(f"signal {number}", signal.Signals(number))
+
+    return signal.signal(REQUEUE_SIGNAL, stop) if REQUEUE_SIGNAL else None
+
+
+def _exit_code(rank: int, failure: ProcessFailure) -> int:
+    """Return the exit code of a process that failed; say what it could not say itself."""
+    code = failure.exitcode
+    if code < 0:
+        how = f"was killed by {signal.Signals(-code).name}; memory may have run out"
+        sys.stderr.write(f"unsam: error: rank {rank} (process {failure.pid}) {how}\n")
+        return 128 - code
+    if code not in _EXPLAINED_CODES:
+        sys.stderr.write(f"unsam: error: rank {rank} ended without a word, exit code {code}\n")
+    return code or 1
 
 
 def _report_errors(function: Callable[..., None], *arguments: Any) -> None:
@@ -73,18 +107,27 @@ def _report_errors(function: Callable[..., None], *arguments: Any) -> None:
         sys.exit(1)
 
 
-def check_num_processes(num_processes: int, device: str) -> None:
-    """Refuse a number of processes that this machine or this command cannot have.
+def check_num_processes(num_processes: int, device: str, max_restarts: int = 0) -> None:
+    """Refuse numbers of processes and restarts that this machine or this command cannot have.
 
     Args:
         num_processes: the ``--num-gpus`` of the user.
         device: the ``DEVICE`` of the config.
+        max_restarts: the ``--max-restarts`` of the user.
 
     Raises:
-        ConfigError: less than 1, more than there are GPUs, or on top of torchrun.
+        ConfigError: less than 1 process, more than there are GPUs, less than 0 restarts, or either
+            on top of torchrun.
     """
     if num_processes < 1:
         raise ConfigError(f"--num-gpus must be at least 1, got {num_processes}")
+    if max_restarts < 0:
+        raise ConfigError(f"--max-restarts must be at least 0, got {max_restarts}")
+    if max_restarts and distributed.launched():
+        raise ConfigError(
+            f"--max-restarts {max_restarts} inside torchrun, which restarts its processes itself; "
+            f"write torchrun --max-restarts={max_restarts} instead"
+        )
     if num_processes == 1:
         return
     if distributed.launched():

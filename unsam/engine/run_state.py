@@ -11,29 +11,43 @@ import yaml
 
 from unsam.checkpoint.checkpointer import Checkpointer, fit_model_weights, load_checkpoint
 from unsam.engine import distributed, random_state
+from unsam.engine.parallel import whole_on_main
 from unsam.engine.trainer import Trainer
-from unsam.errors import CheckpointError
+from unsam.errors import CheckpointError, ConfigError
 
 # Keys that may differ between the parts of one run without a word.
-_FREE_KEYS = ("OUTPUT_DIR", "DEVICE", "DATALOADER.NUM_WORKERS", "CHECKPOINT", "EVALUATION")
+_FREE_KEYS = (
+    "OUTPUT_DIR",
+    "DEVICE",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.PARALLEL",
+    "CHECKPOINT",
+    "EVALUATION",
+)
+
+# Keys of MODEL that may differ at all: how it is trained, and what a new run would start from.
+_TRAINING_KEYS = ("MODEL.CLICKS.", "MODEL.WEIGHTS", "MODEL.BACKBONE.WEIGHTS")
 
 logger = logging.getLogger(__name__)
 
 
 def training_state(trainer: Trainer, config: str) -> dict[str, Any]:
-    """Return the entries of a checkpoint; every rank must call this, for its generators.
+    """Return the entries of a checkpoint; every rank must call this, for what each holds a part of.
+
+    On ranks other than the main one the weights may be empty.
 
     Args:
         trainer: between two steps.
         config: the merged config as YAML.
     """
     return {
-        "model": trainer.model.state_dict(),
-        "objectives": trainer.training_model.objectives.state_dict(),
+        "model": whole_on_main(trainer.model.state_dict()),
+        "objectives": whole_on_main(trainer.training_model.objectives.state_dict()),
         "average": {} if trainer.average is None else trainer.average.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
+        "tasks": {} if trainer.tasks is None else trainer.tasks.state_dict(),
+        "optimizer": whole_on_main(trainer.optimizer.state_dict()),
         "scheduler": {"iteration": trainer.iteration, "seconds": trainer.seconds},
-        "scaler": {},
+        "scaler": trainer.scaler.state_dict(),
         "sampler": {"position": trainer.position},
         "rng": distributed.gather(random_state.capture(trainer.device)),
         "iteration": trainer.iteration,
@@ -49,11 +63,12 @@ def resume_newest(trainer: Trainer, checkpointer: Checkpointer, config: str) -> 
     Args:
         trainer: new, before its first step.
         checkpointer: where the checkpoints lie.
-        config: the config of this run as YAML; keys that the run was started with otherwise are
-            named in a warning, and the new ones hold.
+        config: the config of this run as YAML. Keys that the run was started with otherwise are
+            named in a warning, and the new ones hold; but those of ``MODEL`` must not change.
 
     Raises:
         CheckpointError: none of the checkpoints can be read, or the model is another one.
+        ConfigError: the config describes another model; `trainer` is unchanged.
     """
     path: Path | None = None
     state: dict[str, Any] = {}
@@ -65,9 +80,11 @@ def resume_newest(trainer: Trainer, checkpointer: Checkpointer, config: str) -> 
         return False
     with distributed.together():
         state = state or load_checkpoint(path)
+        changes = _changes(state["config"], config)
+        _refuse_another_model(changes, path)
         _restore(trainer, state, path)
-    if distributed.is_main():
-        _warn_of_changes(state["config"], config)
+    if changes and distributed.is_main():
+        logger.warning("the run was started with other values: %s", "; ".join(changes))
     logger.info("resumed from %s, iteration %d", path, trainer.iteration)
     return True
 
@@ -78,7 +95,11 @@ def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     trainer.training_model.objectives.load_state_dict(state.get("objectives", {}))
     _restore_average(trainer, state.get("average", {}))
     _restore_optimizer(trainer.optimizer, state["optimizer"], path)
+    if state["scaler"]:
+        trainer.scaler.load_state_dict(state["scaler"])
     trainer.iteration = state["iteration"]
+    if trainer.tasks is not None:
+        trainer.tasks.load_state_dict(state.get("tasks", {}), trainer.iteration)
     trainer.seconds = state["scheduler"]["seconds"]
     trainer.position = state["sampler"]["position"]
     states, rank = state["rng"], distributed.rank()
@@ -86,8 +107,8 @@ def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
         random_state.restore(states[rank], trainer.device)
     if len(states) != distributed.world_size() and distributed.is_main():
         logger.warning(
-            "saved by %d processes, resumed by %d: the photos go on in order, but random prompts "
-            "will differ from an uninterrupted run",
+            "saved by %d processes, resumed by %d: photos, views and prompts are those of an "
+            "uninterrupted run, sums are rounded in another order",
             len(states),
             distributed.world_size(),
         )
@@ -111,15 +132,30 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any], 
     optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
 
 
-def _warn_of_changes(saved: str, current: str) -> None:
+def _changes(saved: str, current: str) -> list[str]:
+    """Return ``KEY old -> new`` of each key that differs and matters.
+
+    A key of one of them only has come or gone with a version of this program.
+    """
     old, new = _flat(yaml.safe_load(saved)), _flat(yaml.safe_load(current))
-    changed = [
-        f"{key} {old.get(key)} -> {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE_KEYS)
+    return [
+        f"{key} {old[key]} -> {new[key]}"
+        for key in sorted(old.keys() & new.keys())
+        if old[key] != new[key] and not key.startswith(_FREE_KEYS)
     ]
-    if changed:
-        logger.warning("the run was started with other values: %s", "; ".join(changed))
+
+
+def _refuse_another_model(changes: list[str], path: Path) -> None:
+    breaking = [
+        change
+        for change in changes
+        if change.startswith("MODEL.") and not change.startswith(_TRAINING_KEYS)
+    ]
+    if breaking:
+        raise ConfigError(
+            f"{path} is of another model: {'; '.join(breaking)}; resume with the config.yaml of "
+            "the run, or choose another OUTPUT_DIR"
+        )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,9 +18,11 @@ from unsam.checkpoint.checkpointer import Checkpointer
 from unsam.checkpoint.download import fetch_weights
 from unsam.config import config_text, save_config
 from unsam.engine import distributed, random_state
-from unsam.engine.build import WEIGHTS_FILE, build_seeded_model, build_trainer
-from unsam.engine.launch import check_num_processes, launch
+from unsam.engine.build import METRICS_FILE, WEIGHTS_FILE, build_seeded_model, build_trainer
+from unsam.engine.launch import STOPPED_CODES, check_num_processes, launch
 from unsam.engine.run_state import resume_newest
+from unsam.engine.slurm import requeue_job
+from unsam.engine.stop_signals import REQUEUE_SIGNAL, StoppedBySignalError
 from unsam.errors import ConfigError, UnsamError
 from unsam.modeling import SegmentationModel
 from unsam.modeling.pretrained import load_weights_into
@@ -35,7 +37,12 @@ logger = logging.getLogger(__name__)
 
 
 def launch_training(
-    cfg: CfgNode, *, num_workers: int = 1, resume: bool = False, eval_only: bool = False
+    cfg: CfgNode,
+    *,
+    num_workers: int = 1,
+    resume: bool = False,
+    eval_only: bool = False,
+    max_restarts: int = 0,
 ) -> Path:
     """Train the model of `cfg`, or evaluate it; here, or in worker processes started here.
 
@@ -50,21 +57,39 @@ def launch_training(
             there is none.
         eval_only: evaluate ``MODEL.WEIGHTS`` (with `resume`, the newest checkpoint) on
             ``DATASETS.TEST`` and train nothing.
+        max_restarts: how often to start the workers again when one of them fails; they go on from
+            the newest checkpoint. Under torchrun, which restarts by itself, leave it at 0.
 
     Returns:
         The weights, ``model.safetensors``; with `eval_only` the file ``results.json``.
 
     Raises:
         UnsamError: whatever the user can mend; see the subclasses.
-        SystemExit: with `num_workers` over 1, a worker failed; it has said why.
+        SystemExit: with `num_workers` over 1 or `max_restarts`, a worker failed; it has said why.
     """
-    check_num_processes(num_workers, cfg.DEVICE)
-    if num_workers > 1:
-        launch(_join_and_run, (cfg, resume, eval_only), num_workers)
+    check_num_processes(num_workers, cfg.DEVICE, max_restarts)
+    if num_workers > 1 or max_restarts:
+        _launch_and_restart(cfg, resume, eval_only, num_workers, max_restarts)
     else:
         _join_and_run(cfg, resume, eval_only)
     output = Path(cfg.OUTPUT_DIR)
     return output / ("results.json" if eval_only else WEIGHTS_FILE)
+
+
+def _launch_and_restart(
+    cfg: CfgNode, resume: bool, eval_only: bool, num_workers: int, max_restarts: int
+) -> None:
+    for restart in range(max_restarts + 1):
+        try:
+            launch(_join_and_run, (cfg, resume, eval_only), num_workers)
+            return
+        except SystemExit as error:
+            # A wrong config stays wrong, and who stopped the run wants it stopped.
+            final = error.code in (ConfigError.exit_code, *STOPPED_CODES)
+            if final or restart == max_restarts:
+                raise
+        logger.warning("restart %d of %d, from the newest checkpoint", restart + 1, max_restarts)
+        resume = resume or not eval_only
 
 
 def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
@@ -73,6 +98,8 @@ def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.initialize(device, cfg.SOLVER.TIMEOUT_MINUTES)
+    # What torchrun has started again goes on like what `_launch_and_restart` has.
+    resume = resume or (distributed.restarted() and not eval_only)
     try:
         with distributed.together():
             if distributed.is_main():
@@ -96,13 +123,43 @@ def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
 def _prepare_output(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
     """Save the config, unless that would touch a run that is not to be touched."""
     output = Path(cfg.OUTPUT_DIR)
+    if eval_only:
+        save_config(cfg, output / EVALUATION_CONFIG_FILE)
+        return
     existing = Checkpointer(output / CHECKPOINT_FOLDER).paths()
-    if existing and not (resume or eval_only):
+    if existing and not resume:
         raise ConfigError(
             f"{output} holds a run already, up to {existing[-1].name}; add --resume to go on with "
             "it, or choose another OUTPUT_DIR"
         )
-    save_config(cfg, output / (EVALUATION_CONFIG_FILE if eval_only else CONFIG_FILE))
+    for name in (CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE):
+        for left_by_a_kill in output.glob(f".{name}.*.tmp"):
+            left_by_a_kill.unlink(missing_ok=True)
+    if not existing:
+        save_config(cfg, output / CONFIG_FILE)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that is given up, with one line, when it cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        del record
+        logging.getLogger("unsam").removeHandler(self)
+        stream, self.stream = self.stream, None
+        # What it holds back cannot be written either.
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+        sys.stderr.write(f"unsam: warning: {self.baseFilename} ends here: {sys.exc_info()[1]}\n")
 
 
 @contextlib.contextmanager
@@ -118,7 +175,7 @@ def _logging_to(log_file: Path) -> Iterator[None]:
     if distributed.is_main():
         screen = logging.StreamHandler(sys.stdout)
         screen.addFilter(lambda record: record.levelno < logging.WARNING)
-        handlers += [screen, logging.FileHandler(log_file, encoding="utf-8")]
+        handlers += [screen, _LogFile(log_file)]
     package = logging.getLogger("unsam")
     before = package.level
     package.setLevel(logging.INFO if distributed.is_main() else logging.WARNING)
@@ -140,15 +197,27 @@ def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
     checkpointer = Checkpointer(Path(cfg.OUTPUT_DIR) / CHECKPOINT_FOLDER, cfg.CHECKPOINT.KEEP)
     with distributed.together():
         trainer = build_trainer(cfg, device, checkpointer, partial(_evaluate, cfg))
-    resumed = resume and resume_newest(trainer, checkpointer, config_text(cfg))
-    if not resumed:
+    if resume and resume_newest(trainer, checkpointer, config_text(cfg)):
+        # Only now is it sure that the run goes on with this config.
+        with distributed.together():
+            if distributed.is_main():
+                save_config(cfg, Path(cfg.OUTPUT_DIR) / CONFIG_FILE)
+    else:
         if resume:
             logger.info("no checkpoint in %s: starting from the beginning", checkpointer.folder)
         with distributed.together():
             _load_initial_weights(trainer.model, cfg)
             if trainer.average is not None:
                 trainer.average.load_state_dict(trainer.model.state_dict())
-    trainer.train()
+    try:
+        trainer.train()
+    except StoppedBySignalError as stopped:
+        if stopped.signal_number == REQUEUE_SIGNAL:
+            # Together: the first process to go would take the one that asks Slurm with it.
+            with distributed.together():
+                if distributed.is_main():
+                    requeue_job()
+        raise
 
 
 def _load_initial_weights(model: nn.Module, cfg: CfgNode) -> None:

@@ -6,20 +6,20 @@ import contextlib
 import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from unsam.data.loader import TrainLoader, worker_deaths_as_errors
 from unsam.data.mapper import Sample
+from unsam.data.task_sampler import AdaptiveTaskSampler
 from unsam.engine import distributed, random_state
 from unsam.engine.ema import WeightAverage
+from unsam.engine.parallel import LoneModel, clip_gradients, parallelise
+from unsam.engine.step_errors import memory_as_error, not_finite
 from unsam.engine.stop_signals import StoppedBySignalError, StopSignals
-from unsam.errors import ConfigError, TrainingError, UnsamError
+from unsam.errors import UnsamError
+from unsam.modeling import SegmentationModel
 from unsam.modeling.training_model import TrainingModel
 from unsam.solver import Schedule
 
@@ -55,10 +55,14 @@ class Trainer:
         max_seconds: seconds of loading and stepping after which the run ends; 0 for no limit.
         accumulate: micro-batches of a step on each rank.
         clip_norm: largest norm of the gradient; 0 leaves it as it is.
-        autocast: type of the matrix products, None for float32.
+        autocast: type of the matrix products, None for float32. With float16 the loss is scaled, as
+            small gradients would vanish; a step whose gradient overflows is skipped and the scale
+            lowered (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
         device: where the model is.
         hooks: what happens around the steps.
         average: moving average of the model; None keeps none.
+        tasks: draws harder tasks more often; None draws as configured.
+        parallel: how several processes share the work, see `parallelise`.
         seed: of the run; what a model draws beside the samples' own numbers, such as dropout,
             follows from it, the step and the place of the micro-batch in the step.
 
@@ -67,9 +71,11 @@ class Trainer:
         iteration: finished steps.
         position: samples seen, over all ranks.
         seconds: training time of the run so far, the slowest rank's.
-        losses: this rank's means over the last step's micro-batches, by name.
+        losses: this rank's means over the last step's micro-batches, by name; with float16 also
+            ``skipped_steps``, 1 if the last step was not made, and ``gradient_scale``.
         learning_rate: of the last step.
-        gradient_norm: of the last step, before clipping.
+        gradient_norm: of the last step, before clipping; 0 if the step was skipped.
+        scaler: of the loss; without float16 it does nothing.
         data_seconds: what the last step waited for its samples.
         step_seconds: what the last step took, waiting included.
     """
@@ -90,13 +96,15 @@ class Trainer:
         device: torch.device | None = None,
         hooks: Sequence[Hook] = (),
         average: WeightAverage | None = None,
+        tasks: AdaptiveTaskSampler | None = None,
+        parallel: str = "ddp",
         seed: int = 0,
     ) -> None:
-        if max_iter < 1:
-            raise ConfigError(f"SOLVER.MAX_ITER must be at least 1, got {max_iter}")
         self.training_model = training_model
         self.model = training_model.model
         self.average = average
+        self.tasks = tasks
+        training_model.tasks = tasks
         self.optimizer = optimizer
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -114,9 +122,11 @@ class Trainer:
         self._accumulate = accumulate
         self._clip_norm = clip_norm if clip_norm > 0 else math.inf
         self._autocast = autocast
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast is torch.float16)
         self._seed = seed
-        self._parallel: nn.Module = training_model
-        training_model.teacher = None if average is None else average.model
+        self._parallel = LoneModel(training_model)
+        self._parallel_kind = parallel
+        training_model.set_teacher(None if average is None else average.model)
 
     @property
     def progress(self) -> float:
@@ -128,20 +138,29 @@ class Trainer:
         by_time = self.seconds / self._max_seconds if self._max_seconds > 0 else 0.0
         return min(1.0, max(by_steps, by_time))
 
+    def whole_model(self) -> SegmentationModel:
+        """Return the model as it will be used: the average, where one is kept.
+
+        Every rank must call this, for with "fsdp" it gathers the weights.
+        """
+        return self._parallel.whole_model() if self.average is None else self.average.model
+
     def train(self) -> None:
         """Take the steps that are left.
 
         Raises:
-            TrainingError: a loss or the gradient is not finite on some rank; raised on every rank,
-                before the step is made. Or a data loading process died.
+            TrainingError: a loss or the gradient is not finite on some rank, or the GPU's memory is
+                full on the way forward; raised on every rank, before the step is made. Or memory
+                ran out elsewhere, or a data loading process died; raised on that rank.
             DataError: some rank cannot read a photo; raised on every rank.
             StoppedBySignalError: SIGTERM or Ctrl-C came; the hooks have saved a checkpoint.
         """
-        if distributed.world_size() > 1:
-            # Filters of one input channel have strides of either layout at once; DDP asks whether
-            # that is meant.
-            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            self._parallel = DistributedDataParallel(self.training_model)
+        self._parallel = parallelise(
+            self._parallel_kind,
+            self.training_model,
+            self.optimizer,
+            scales_loss=self.scaler.is_enabled(),
+        )
         self.training_model.train()
         for hook in self.hooks:
             hook.before_train(self)
@@ -164,6 +183,9 @@ class Trainer:
         self._step(micro_batches, started)
         self.iteration += 1
         self.position += self.batch_size
+        if self.tasks is not None:
+            records = distributed.gather(self.tasks.take_records())
+            self.tasks.end_step(records, self.iteration, self.progress)
         for hook in self.hooks:
             hook.after_step(self)
 
@@ -177,6 +199,7 @@ class Trainer:
 
     def _agree_to_go_on(self, error: UnsamError | None, signals: StopSignals) -> None:
         """Stop all ranks if one has to, before any of them waits for another's gradients."""
+        distributed.barrier()
         failed, signal_number = distributed.maximum(
             [float(error is not None), float(signals.received)]
         )
@@ -200,21 +223,20 @@ class Trainer:
         for number, batch in enumerate(micro_batches):
             # The gradients of several processes are averaged once, after the last micro-batch.
             last = number == len(micro_batches) - 1
-            with contextlib.nullcontext() if last else self._without_averaging():
+            with contextlib.nullcontext() if last else self._parallel.without_averaging():
                 named.append(self._backward(batch, number, num_masks))
+        self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+        norm = clip_gradients(parameters, self._clip_norm)
         losses = self._to_numbers(named, norm)
         self.step_seconds = time.perf_counter() - started
         self._agree_to_step(losses, micro_batches)
-        self.optimizer.step()
+        with memory_as_error(self.iteration + 1, micro_batches[-1]):
+            self.scaler.step(self.optimizer)
+        self._parallel.end_step()
         if self.average is not None:
             self.average.update(self.model, self.iteration + 1)
-        together: dict[str, list[float]] = {}
-        for part in losses:
-            for name, value in part.items():
-                together.setdefault(name, []).append(value)
-        self.losses = {name: sum(values) / len(values) for name, values in together.items()}
+        self.losses = _means(losses) | self._update_scale()
 
     def _masks_per_micro_batch(self, micro_batches: list[list[Sample]]) -> float:
         """Return what sums over masks are divided by, so that each mask of the step counts once."""
@@ -230,16 +252,13 @@ class Trainer:
         with torch.autocast(
             self.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
-            losses = self._parallel(batch, num_masks, self.progress)
+            with self._parallel.forward_together(), memory_as_error(self.iteration + 1, batch):
+                losses = self._parallel.losses(batch, num_masks, self.progress)
             total = sum(value for name, value in losses.items() if name.startswith("loss_"))
         assert isinstance(total, torch.Tensor), "the model returned no loss_*"
-        (total / self._accumulate).backward()
+        with memory_as_error(self.iteration + 1, batch):
+            self.scaler.scale(total / self._accumulate).backward()
         return {name: value.detach() for name, value in losses.items()}
-
-    def _without_averaging(self) -> Any:
-        if isinstance(self._parallel, DistributedDataParallel):
-            return self._parallel.no_sync()
-        return contextlib.nullcontext()
 
     def _to_numbers(
         self, named: list[dict[str, torch.Tensor]], norm: torch.Tensor
@@ -263,22 +282,38 @@ class Trainer:
                 if name.startswith("loss_") and not math.isfinite(value)
             ]
             if bad and bad_loss is None:
-                bad_loss = self._not_finite(bad, batch)
+                bad_loss = not_finite(self.iteration + 1, bad, batch)
         if not math.isfinite(self.gradient_norm):
             every = [sample for batch in micro_batches for sample in batch]
-            bad_norm = self._not_finite([f"the gradient norm is {self.gradient_norm}"], every)
+            bad = [f"the gradient norm is {self.gradient_norm}"]
+            bad_norm = not_finite(self.iteration + 1, bad, every)
         any_loss, any_norm, self.seconds = distributed.maximum(
             [bad_loss is not None, bad_norm is not None, self.seconds + self.step_seconds]
         )
         # A bad loss spoils the averaged gradient of all ranks: only the loss is to blame then.
         if any_loss:
             distributed.raise_gathered(bad_loss)
-        if any_norm:
+        # Scaled gradients may overflow: the scaler then skips the step on all ranks and tries less.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
+        if any_norm and not overflow:
             distributed.raise_gathered(bad_norm)
 
-    def _not_finite(self, bad: list[str], batch: list[Sample]) -> TrainingError:
-        files = ", ".join(str(sample["file_name"]) for sample in batch)
-        return TrainingError(
-            f"iteration {self.iteration + 1}: {', '.join(bad)} on {files}; the step was not made. "
-            "Look at these photos and masks, or lower SOLVER.BASE_LR and --resume"
-        )
+    def _update_scale(self) -> dict[str, float]:
+        """Let the scale of the loss follow the gradient; return what became of the step."""
+        if not self.scaler.is_enabled():
+            return {}
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        skipped = self.scaler.get_scale() < before
+        if skipped:
+            self.gradient_norm = 0.0
+        return {"skipped_steps": float(skipped), "gradient_scale": before}
+
+
+def _means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each value over the micro-batches that have it."""
+    together: dict[str, list[float]] = {}
+    for part in parts:
+        for name, value in part.items():
+            together.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in together.items()}

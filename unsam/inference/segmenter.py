@@ -55,6 +55,7 @@ class Prediction:
 class _Photo:
     """A photo that the encoder has seen."""
 
+    image: np.ndarray
     features: Any
     frame: InputFrame
 
@@ -294,9 +295,13 @@ class Segmenter:
             ValueError: a granularity outside [0.1, 1], or an image that is no photo.
         """
         wanted = None if granularity is None else check_granularity(granularity).tolist()
-        photo = self._current() if image is None else self._encode(image)
+        if image is None:
+            known = self._current()
+            image, features = known.image, known.features
+        else:
+            image, features = check_photo(image), None
         with torch.inference_mode(), self._autocast():
-            return self.model.segment(photo.features, photo.frame, wanted)
+            return self.model.segment_photo(image, wanted, features)
 
     def hierarchy(self, image: np.ndarray | None = None) -> RegionTree:
         """Segment a whole photo into regions that nest, to be cut at any granularity.
@@ -332,7 +337,7 @@ class Segmenter:
         photo = check_photo(image)
         frame = self.model.frame((photo.shape[0], photo.shape[1]))
         with self._autocast():
-            return _Photo(self.model.encode([self.model.prepare(photo)]), frame)
+            return _Photo(photo, self.model.encode([self.model.prepare(photo)]), frame)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)

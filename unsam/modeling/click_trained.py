@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
+from unsam.errors import ConfigError
 from unsam.modeling.automatic_masks import AutomaticMasks
-from unsam.modeling.criterion import MaskCriterion, mask_iou
+from unsam.modeling.criterion import MaskCriterion
 from unsam.modeling.interactive import (
     TrainingClicks,
     choose_masks,
     correction_clicks,
     first_prompts,
 )
+from unsam.modeling.losses import mask_iou
 from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
 from unsam.modeling.sample_random import SampleRandom
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,15 @@ class ClickTrainedModel(PromptableModel):
         clicks: the simulated user.
         pixel_mean: RGB mean, 0 to 255.
         pixel_std: RGB standard deviation, 0 to 255.
+
+    Attributes:
+        has_object_score: whether it says if there is anything to segment.
+
+    Raises:
+        ConfigError: the criterion weighs an object score and the model gives none.
     """
+
+    has_object_score: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -58,6 +68,11 @@ class ClickTrainedModel(PromptableModel):
         pixel_std: Sequence[float],
     ) -> None:
         super().__init__(automatic=automatic, pixel_mean=pixel_mean, pixel_std=pixel_std)
+        if criterion.object_weight > 0 and not self.has_object_score:
+            raise ConfigError(
+                f"CRITERION.OBJECT_WEIGHT is {criterion.object_weight}, but {type(self).__name__} "
+                "gives no object score; set it to 0"
+            )
         self.criterion = criterion
         self.clicks = clicks
 
@@ -72,7 +87,23 @@ class ClickTrainedModel(PromptableModel):
             "pixel_std": cfg.INPUT.PIXEL_STD,
         }
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def decode_with_object(
+        self, features: Any, prompts: Prompts
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Answer P prompts as `decode`, with the object score of models that give one.
+
+        Returns:
+            Mask logits and predicted IoU of `decode`; object logits float32 ``[P]``, over 0 where
+            there is something to segment, or None.
+        """
+        return *self.decode(features, prompts), None
+
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         """Return how many masks will be clicked."""
         return sum(min(len(_usable(sample)), self.clicks.masks_per_image) for sample in batch)
 
@@ -80,23 +111,25 @@ class ClickTrainedModel(PromptableModel):
         """Train by clicks: a first prompt, then corrections where the answer is wrong.
 
         Returns:
-            Scalars: ``loss_focal``, ``loss_dice``, ``loss_quality`` (weighted, means over the
-            rounds of clicks), and without gradient ``iou_first`` and ``iou_last``, the mean IoU
-            after the first and after the last prompt.
+            Scalars: the losses of `MaskCriterion` (weighted, means over the rounds of clicks), and
+            without gradient ``iou_first`` and ``iou_last``, the mean IoU after the first and after
+            the last prompt.
         """
         zero = self.zero_loss()
         random = context.random.fork("clicks")
-        targets = self._choose_targets(context.batch, random)
-        losses = dict.fromkeys(("loss_focal", "loss_dice", "loss_quality"), zero)
+        targets = self._choose_targets(context, random)
+        losses = dict.fromkeys(self.criterion.loss_names, zero)
         if len(targets.granularity) == 0:
             return losses | {"iou_first": zero.detach(), "iou_last": zero.detach()}
         ious = []
-        points, labels = first_prompts(
+        tasks = context.tasks
+        clicks = self.clicks.reweighted(None if tasks is None else tasks.prompt_weights())
+        points, labels, kinds = first_prompts(
             targets.masks,
             targets.cells,
             self.mask_stride,
-            self.clicks.centre_probability,
-            self.clicks.box_probability,
+            clicks.centre_probability,
+            clicks.box_probability,
             random,
             targets.counts,
         )
@@ -112,29 +145,35 @@ class ClickTrainedModel(PromptableModel):
                 )
                 points, labels = torch.cat((points, point), 1), torch.cat((labels, label), 1)
             prompts = Prompts(points, labels, targets.granularity, targets.image_of_mask, logits)
-            answer, quality = self.decode(context.features, prompts)
+            answer, quality, found = self.decode_with_object(context.features, prompts)
             terms = self.criterion(
-                answer, quality, targets.cells, targets.inside, context.num_masks
+                answer, quality, targets.cells, targets.inside, context.num_masks, found
             )
             losses = {name: losses[name] + terms[name] / self.clicks.rounds for name in losses}
             logits = answer.detach()
-            ious.append(_mean_iou(logits, targets))
-        return losses | {"iou_first": ious[0], "iou_last": ious[-1]}
+            ious.append(_iou(logits, targets))
+        if tasks is not None:
+            photos = torch.tensor([sample["photo"] for sample in context.batch])
+            owners = targets.image_of_mask.cpu()
+            tasks.record(photos[owners], targets.granularity, kinds, 1 - ious[0])
+        return losses | {"iou_first": ious[0].mean(), "iou_last": ious[-1].mean()}
 
-    def _choose_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> _Targets:
+    def _choose_targets(self, context: TrainingContext, random: SampleRandom) -> _Targets:
         """Choose the masks of this iteration and bring them to the padded size of the batch."""
-        device = self.device
+        device, batch, tasks = self.device, context.batch, context.tasks
         height, width = self.padded_size([tuple(sample["image"].shape[-2:]) for sample in batch])
         stride = self.mask_stride
         masks, granularity, owners, inside = [], [], [], []
         for index, sample in enumerate(batch):
             usable = _usable(sample)
+            candidates = sample["granularity"][usable]
             chosen = usable[
                 choose_masks(
-                    sample["granularity"][usable],
+                    candidates,
                     self.clicks.masks_per_image,
                     self.clicks.mask_sampling,
                     random.generator(index),
+                    None if tasks is None else tasks.mask_weights(candidates),
                 ).to(usable.device)
             ]
             h, w = sample["image"].shape[-2:]
@@ -161,7 +200,7 @@ def _usable(sample: dict[str, Any]) -> Tensor:
     return sample["masks"].flatten(1).any(1).nonzero()[:, 0]
 
 
-def _mean_iou(logits: Tensor, targets: _Targets) -> Tensor:
-    """Return the mean IoU of predicted with true masks, a scalar without gradient."""
+def _iou(logits: Tensor, targets: _Targets) -> Tensor:
+    """Return the IoU of predicted with true masks, ``[P]`` without gradient."""
     predicted, truth = (logits > 0).flatten(1), (targets.cells > 0.5).flatten(1)
-    return mask_iou(predicted, truth, targets.inside.flatten(1)).mean()
+    return mask_iou(predicted, truth, targets.inside.flatten(1))

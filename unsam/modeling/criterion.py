@@ -1,17 +1,24 @@
-"""The losses of masks and of their predicted quality (SAM, SAM 2)."""
+"""The losses of masks, of their predicted quality and of the object score (SAM, SAM 2)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from unsam.modeling.losses import (
+    dice_loss,
+    focal_loss,
+    mask_iou,
+    object_score_loss,
+    quality_loss,
+)
 
 
 class MaskCriterion(nn.Module):
-    """Focal and dice loss of the masks, and the error of the predicted IoU, weighted.
+    """Focal and dice loss of the masks, error of the predicted IoU, object score, weighted.
 
     Every loss is averaged over the pixels of a mask first and then summed over masks and divided
     by their number over all processes, so that each mask counts the same.
@@ -27,6 +34,11 @@ class MaskCriterion(nn.Module):
         dice_weight: weight of the dice loss (Milletari et al. 2016).
         quality_weight: weight of the loss of the predicted IoU.
         quality_loss: "l1" (SAM 2) or "mse" (SAM).
+        object_weight: weight of the cross entropy of the object score (SAM 2); over 0 only for
+            models that give one.
+
+    Attributes:
+        loss_names: what `forward` returns.
     """
 
     def __init__(
@@ -38,7 +50,8 @@ class MaskCriterion(nn.Module):
         focal_normalized: bool = False,
         dice_weight: float = 1.0,
         quality_weight: float = 1.0,
-        quality_loss: str = "l1",
+        quality_loss: Literal["l1", "mse"] = "l1",
+        object_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if quality_loss not in ("l1", "mse"):
@@ -50,6 +63,10 @@ class MaskCriterion(nn.Module):
         self.dice_weight = dice_weight
         self.quality_weight = quality_weight
         self.quality_loss = quality_loss
+        self.object_weight = object_weight
+        self.loss_names: tuple[str, ...] = ("loss_focal", "loss_dice", "loss_quality")
+        if object_weight > 0:
+            self.loss_names += ("loss_object",)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -63,10 +80,17 @@ class MaskCriterion(nn.Module):
             "dice_weight": node.DICE_WEIGHT,
             "quality_weight": node.QUALITY_WEIGHT,
             "quality_loss": node.QUALITY_LOSS,
+            "object_weight": node.OBJECT_WEIGHT,
         }
 
     def forward(
-        self, logits: Tensor, quality: Tensor, targets: Tensor, inside: Tensor, num_masks: float
+        self,
+        logits: Tensor,
+        quality: Tensor,
+        targets: Tensor,
+        inside: Tensor,
+        num_masks: float,
+        object_logits: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the weighted losses of P masks as scalars.
 
@@ -76,47 +100,28 @@ class MaskCriterion(nn.Module):
             targets: float ``[P, h, w]`` in [0, 1], the share of each cell that the mask covers.
             inside: bool ``[P, h, w]``, False in the padding, which counts for nothing.
             num_masks: what the sums are divided by, see `TrainingContext.num_masks`.
+            object_logits: float ``[P]``, over 0 where the model sees an object; read, and then
+                needed, where `object_weight` is over 0.
         """
         logits = logits.to(torch.float32).flatten(1)
         targets, inside = targets.flatten(1), inside.flatten(1)
-        focal = self._focal(logits, targets, inside)
+        focal = focal_loss(
+            logits,
+            targets,
+            inside,
+            alpha=self.focal_alpha,
+            gamma=self.focal_gamma,
+            normalized=self.focal_normalized,
+        )
         iou = mask_iou(logits.detach() > 0, targets > 0.5, inside)
-        error = (quality - iou).abs() if self.quality_loss == "l1" else (quality - iou).square()
-        return {
+        error = quality_loss(quality, iou, self.quality_loss)
+        losses = {
             "loss_focal": self.focal_weight * focal.sum() / num_masks,
             "loss_dice": self.dice_weight * dice_loss(logits, targets, inside).sum() / num_masks,
             "loss_quality": self.quality_weight * error.sum() / num_masks,
         }
-
-    def _focal(self, logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
-        """Return the focal loss of each row of ``[P, N]``, ``[P]``."""
-        probability = logits.sigmoid()
-        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        right = probability * targets + (1 - probability) * (1 - targets)
-        if self.focal_alpha >= 0:
-            loss = loss * (self.focal_alpha * targets + (1 - self.focal_alpha) * (1 - targets))
-        factor = (1 - right) ** self.focal_gamma * inside
-        if self.focal_normalized:
-            # Where all pixels are right the sum of the factors is next to nothing, and so would
-            # be the denominator; below one pixel's worth the loss fades as the plain one does.
-            return (loss * factor).sum(1) / factor.detach().sum(1).clamp(min=1.0)
-        return (loss * factor).sum(1) / inside.sum(1).clamp(min=1)
-
-
-def dice_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
-    """Return one minus the soft dice coefficient of each row of ``[P, N]``; shape ``[P]``."""
-    probability = logits.sigmoid() * inside
-    targets = targets * inside
-    overlap = 2 * (probability * targets).sum(1)
-    # One more on both sides: nothing predicted for nothing to find is right.
-    return 1 - (overlap + 1) / (probability.sum(1) + targets.sum(1) + 1)
-
-
-def mask_iou(first: Tensor, second: Tensor, inside: Tensor) -> Tensor:
-    """Return the IoU of the rows of two bool ``[P, N]`` within `inside`, float32 ``[P]``.
-
-    Two empty masks have IoU 0: a prompt always asks for something.
-    """
-    intersection = (first & second & inside).sum(1)
-    union = ((first | second) & inside).sum(1)
-    return intersection / union.clamp(min=1)
+        if self.object_weight > 0:
+            assert object_logits is not None, "models without an object score refuse this weight"
+            missed = object_score_loss(object_logits, targets, inside)
+            losses["loss_object"] = self.object_weight * missed.sum() / num_masks
+        return losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from unsam.modeling.automatic_masks import AutomaticMasks
 from unsam.modeling.build import META_ARCHITECTURES, build_image_encoder
 from unsam.modeling.click_trained import ClickTrainedModel
+from unsam.modeling.contours import Contours
 from unsam.modeling.criterion import MaskCriterion
 from unsam.modeling.image_encoder import EncodedImages, ImageEncoder
 from unsam.modeling.interactive import TrainingClicks
@@ -20,6 +22,8 @@ from unsam.modeling.mask_decoder import MaskDecoder
 from unsam.modeling.prompt_encoder import PromptEncoder
 from unsam.modeling.prompts import Prompts
 from unsam.modeling.segmentation_model import common_size, padded_pixels
+from unsam.modeling.training_context import TrainingContext
+from unsam.structures import MaskSet
 from unsam.structures.photo import resize_photo, scaled_size
 
 
@@ -37,6 +41,7 @@ class GranularSam(ClickTrainedModel):
         image_size: the longer side of the photos that the model is made for, in pixels.
         pixel_mean: RGB mean, 0 to 255.
         pixel_std: RGB standard deviation, 0 to 255.
+        contours: how whole photos are segmented instead of by clicks; None for clicks.
     """
 
     is_granular = True
@@ -54,6 +59,7 @@ class GranularSam(ClickTrainedModel):
         image_size: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        contours: Contours | None = None,
     ) -> None:
         super().__init__(
             automatic=automatic,
@@ -65,6 +71,7 @@ class GranularSam(ClickTrainedModel):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
+        self.contours = contours
         self.image_size = image_size
         self.mask_stride = image_encoder.stride // 4
 
@@ -85,7 +92,12 @@ class GranularSam(ClickTrainedModel):
             fourier_dim=prompt.FOURIER_DIM,
             temperature=prompt.TEMPERATURE,
         )
+        contours = None
+        if cfg.MODEL.CONTOURS.ENABLED:
+            dims = (encoder.embed_dim, encoder.high_res_dims)
+            contours = Contours(**Contours.from_config(cfg, *dims))
         return super().from_config(cfg) | {
+            "contours": contours,
             "image_encoder": encoder,
             "prompt_encoder": prompt_encoder,
             "mask_decoder": MaskDecoder(
@@ -133,7 +145,26 @@ class GranularSam(ClickTrainedModel):
         for index, (h, w) in enumerate(sizes):
             valid[index, : -(-h // stride), : -(-w // stride)] = True
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self.image_encoder(pixels, None if bool(valid.all()) else valid)
+        features = self.image_encoder(pixels, None if bool(valid.all()) else valid)
+        return features if self.contours is None else replace(features, pixels=pixels)
+
+    def losses(self, context: TrainingContext) -> dict[str, Tensor]:
+        """Return the losses of clicks, and ``loss_contour`` where contours are learnt."""
+        losses = super().losses(context)
+        if self.contours is not None:
+            losses["loss_contour"] = self.contours.loss(context.features, context.batch)
+        return losses
+
+    def segment_photo(
+        self,
+        photo: np.ndarray,
+        granularities: Sequence[float] | None = None,
+        features: EncodedImages | None = None,
+    ) -> MaskSet:
+        """Segment a photo by its contours, where they are learnt, at a size of their own."""
+        if self.contours is None:
+            return super().segment_photo(photo, granularities, features)
+        return self.contours.segment(self.encode, photo, granularities)
 
     def patch_embeddings(self, features: EncodedImages) -> Tensor:
         """Return the image embedding, ``[B, C, h, w]`` at the encoder's stride."""

@@ -6,7 +6,8 @@ All randomness comes from the samples' own streams, see `unsam.modeling.sample_r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -16,9 +17,17 @@ from torch.nn import functional as F
 
 from unsam.modeling.prompts import BOX_FIRST, BOX_LAST, NEGATIVE, PADDING, POSITIVE
 from unsam.modeling.sample_random import SampleRandom
+from unsam.structures.granularity_bands import granularity_bands
 
-_GRANULARITY_BINS = 10
 _MAX_DEPTH = 8
+
+
+class PromptKind(IntEnum):
+    """What the first prompt of a mask is."""
+
+    UNIFORM_CLICK = 0
+    CENTRE_CLICK = 1
+    BOX = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,26 @@ class TrainingClicks:
         if self.rounds < 1 or self.masks_per_image < 1:
             raise ValueError("MODEL.CLICKS.ROUNDS and MASKS_PER_IMAGE are at least 1")
 
+    def reweighted(self, weights: Tensor | None) -> TrainingClicks:
+        """Return the same user with other chances of the first prompt's kinds.
+
+        Args:
+            weights: ``[3]``, over 0, factors on the chance of each `PromptKind`; None changes
+                nothing. A kind of chance 0 keeps it.
+        """
+        if weights is None:
+            return self
+        uniform, centre, box = weights.tolist()
+        click = 1 - self.box_probability
+        uniform *= click * (1 - self.centre_probability)
+        centre *= click * self.centre_probability
+        box *= self.box_probability
+        return replace(
+            self,
+            centre_probability=centre / (uniform + centre) if centre else 0.0,
+            box_probability=box / (uniform + centre + box),
+        )
+
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Translate ``MODEL.CLICKS`` into the constructor's arguments."""
@@ -72,8 +101,8 @@ def choose_masks(
     Args:
         granularity: float ``[M]`` in [0.1, 1].
         max_masks: the most that are chosen.
-        sampling: "uniform" (UnSAMv2), or "balanced": each of ten granularity intervals that has a
-            mask is as likely as the others.
+        sampling: "uniform" (UnSAMv2), or "balanced": each band of granularity that has a mask is
+            as likely as the others.
         generator: the stream of the sample; None takes torch's global one.
         weights: further factors ``[M]`` on the chance of each mask, over 0.
 
@@ -87,8 +116,8 @@ def choose_masks(
         return torch.randperm(count, generator=generator)[:max_masks]
     chance = torch.ones(count) if weights is None else weights.cpu()
     if sampling == "balanced":
-        bins = (granularity.cpu() * _GRANULARITY_BINS).long().clamp(0, _GRANULARITY_BINS - 1)
-        chance = chance / torch.bincount(bins, minlength=_GRANULARITY_BINS)[bins]
+        bands = torch.from_numpy(granularity_bands(granularity.cpu().numpy()))
+        chance = chance / torch.bincount(bands)[bands]
     return torch.multinomial(chance, max_masks, generator=generator)
 
 
@@ -100,7 +129,7 @@ def first_prompts(
     box_probability: float,
     random: SampleRandom,
     counts: Sequence[int],
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first prompt of each mask: a click somewhere in it, at its centre, or its box.
 
     Args:
@@ -114,7 +143,7 @@ def first_prompts(
 
     Returns:
         Points ``[P, 2, 2]`` (x, y in pixels) and labels ``[P, 2]``: a click and padding, or the
-        two corners of a box.
+        two corners of a box. And which `PromptKind` each is, int64 ``[P]``.
     """
     pixel, cell, centre, box = random.uniform(counts, 4).to(masks.device).unbind(1)
     clicks = _uniform_pixels(masks, pixel) + 0.5
@@ -127,7 +156,9 @@ def first_prompts(
     points = torch.where(is_box[:, None, None], boxes, torch.stack((clicks, clicks), dim=1))
     box_labels = torch.tensor([BOX_FIRST, BOX_LAST], device=masks.device)
     click_labels = torch.tensor([POSITIVE, PADDING], device=masks.device)
-    return points, torch.where(is_box[:, None], box_labels, click_labels)
+    labels = torch.where(is_box[:, None], box_labels, click_labels)
+    kinds = torch.where(at_centre, PromptKind.CENTRE_CLICK, PromptKind.UNIFORM_CLICK)
+    return points, labels, kinds.masked_fill(is_box, PromptKind.BOX)
 
 
 def correction_clicks(

@@ -79,13 +79,7 @@ class PromptableModel(SegmentationModel):
             padded input per cell; predicted IoU float32 ``[P]``.
         """
         logits, quality = self.decode_all(features, replace(prompts, granularity=None))
-        if prompts.granularity is None:
-            chosen = quality.argmax(1)
-        else:
-            levels = granularity_of_answers(logits)
-            chosen = (levels - prompts.granularity[:, None]).abs().argmin(1)
-        rows = torch.arange(len(chosen), device=chosen.device)
-        return logits[rows, chosen], quality[rows, chosen]
+        return choose_answer(logits, quality, prompts.granularity)
 
     def decode_all(self, features: Any, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts without granularity, with the M masks that the model has for each.
@@ -114,3 +108,24 @@ class PromptableModel(SegmentationModel):
     ) -> MaskSet:
         """Segment one encoded photo by a grid of clicks, see `AutomaticMasks`."""
         return self.automatic(self, features, frame, granularities)
+
+
+def choose_answer(
+    logits: Tensor, quality: Tensor, granularity: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Choose one of the M answers to each prompt: of the nearest granularity, or the best.
+
+    Args:
+        logits: float ``[P, M, h, w]``.
+        quality: float ``[P, M]``.
+        granularity: float ``[P]``; None for the answer of the highest quality.
+
+    Returns:
+        Logits ``[P, h, w]`` and quality ``[P]``.
+    """
+    if granularity is None:
+        chosen = quality.argmax(1)
+    else:
+        chosen = (granularity_of_answers(logits) - granularity[:, None]).abs().argmin(1)
+    rows = torch.arange(len(chosen), device=chosen.device)
+    return logits[rows, chosen], quality[rows, chosen]

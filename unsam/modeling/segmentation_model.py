@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unsam.modeling.sample_random import SampleRandom
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 from unsam.structures import MaskSet
 
 
@@ -109,16 +109,42 @@ class SegmentationModel(nn.Module):
         """
         raise NotImplementedError
 
+    def segment_photo(
+        self,
+        photo: np.ndarray,
+        granularities: Sequence[float] | None = None,
+        features: Any = None,
+    ) -> MaskSet:
+        """Segment one photo without prompts, best masks first.
+
+        Args:
+            photo: ``uint8 [H, W, 3]``, RGB.
+            granularities: see `segment`.
+            features: what `encode` returned for this photo alone, where that is known.
+
+        Raises:
+            ValueError: see `segment`.
+        """
+        if features is None:
+            features = self.encode([self.prepare(photo)])
+        return self.segment(features, self.frame((photo.shape[0], photo.shape[1])), granularities)
+
     def losses(self, context: TrainingContext) -> dict[str, Tensor]:
         """Return the named losses of a micro-batch, see `forward`."""
         raise NotImplementedError
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         """Return how many masks `losses` will be taken over, before anything is encoded.
 
         Args:
             batch: the samples.
             random: the same streams that `losses` will find in its context.
+            tasks: the same task sampler.
         """
         raise NotImplementedError
 

@@ -17,16 +17,29 @@ if TYPE_CHECKING:
 class TaskSampler(Protocol):
     """Draws harder tasks more often (ATS); see `unsam.data.task_sampler`."""
 
-    def mask_weights(self, granularity: Tensor) -> Tensor:
-        """Return the relative chance ``[M]`` of masks of these granularities ``[M]``."""
+    def mask_weights(self, granularity: Tensor) -> Tensor | None:
+        """Return factors ``[M]`` on the chances of masks of these granularities ``[M]``.
 
-    def prompt_weights(self) -> Tensor:
-        """Return the relative chance of each prompt kind, a factor on its configured chance."""
+        None leaves the chances as configured.
+        """
+
+    def prompt_weights(self) -> Tensor | None:
+        """Return a factor on the chance of each `unsam.modeling.interactive.PromptKind`.
+
+        None leaves the chances as configured.
+        """
 
     def record(
         self, photos: Tensor, granularity: Tensor, prompt_kinds: Tensor, errors: Tensor
     ) -> None:
-        """Note how wrong the model was, ``[P]`` each: photo, granularity, kind, 1 - IoU."""
+        """Note how wrong the model was about P masks.
+
+        Args:
+            photos: ``[P]``, the ``photo`` of the mask's sample: its number in the training set.
+            granularity: ``[P]`` in [0.1, 1].
+            prompt_kinds: ``[P]``, the `unsam.modeling.interactive.PromptKind` of the first prompt.
+            errors: ``[P]`` in [0, 1], one minus the IoU after the first prompt.
+        """
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class TrainingModel(nn.Module):
 
     def count_targets(self, batch: Sequence[dict[str, Any]]) -> int:
         """Return how many masks the model will be trained on in this micro-batch."""
-        return self.model.count_targets(batch, SampleRandom.from_batch(batch))
+        return self.model.count_targets(batch, SampleRandom.from_batch(batch), self.tasks)
 
     def forward(
         self, batch: Sequence[dict[str, Any]], num_masks: float, progress: float

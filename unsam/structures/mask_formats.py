@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +75,17 @@ def fields_of_annotations(annotations: Sequence[Mapping[str, Any]]) -> dict[str,
     place = {item["id"]: index for index, item in enumerate(annotations) if "id" in item}
     fields: dict[str, Any] = {
         "score": [float(item.get("score", item.get("predicted_iou", 1.0))) for item in annotations],
-        "granularity": [
-            min(max(float(item.get("granularity", 1.0)), 0.1), 1.0) for item in annotations
-        ],
+        "granularity": [_granularity(item) for item in annotations],
         "parent": [place.get(item.get("parent_id"), -1) for item in annotations],
         "source": [str(item.get("source", "human")) for item in annotations],
     }
     return fields if annotations else {}
+
+
+def _granularity(annotation: Mapping[str, Any]) -> float:
+    """Return the granularity, clipped to [0.1, 1]; 1 for none, NaN or infinity, as UnSAMv2."""
+    value = float(annotation.get("granularity", 1.0))
+    return min(max(value, 0.1), 1.0) if math.isfinite(value) else 1.0
 
 
 def split_sa1b(record: Mapping[str, Any]) -> tuple[tuple[int, int], list[dict[str, Any]]]:

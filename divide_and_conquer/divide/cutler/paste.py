@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from divide_and_conquer.compiled import kernel
+from unsam.regions.compiled import kernel
 from unsam.structures import MaskSet
 from unsam.structures.mask_set import concatenate_runs
 

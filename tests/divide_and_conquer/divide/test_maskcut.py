@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-from divide_and_conquer.conquer import grid_edges
 from divide_and_conquer.divide.build import build_divider
 from divide_and_conquer.divide.eigenvector import second_eigenpair
 from divide_and_conquer.divide.links import build_links, cosine_above
@@ -17,6 +16,7 @@ from divide_and_conquer.divide.ncut import cut_object, maskcut
 from divide_and_conquer.features.build import build_features
 from unsam.config import get_cfg
 from unsam.errors import ConfigError
+from unsam.regions.conquer import grid_edges
 from unsam.structures import read_photo
 
 DEVICES = [None, "cpu"]

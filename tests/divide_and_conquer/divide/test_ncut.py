@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from divide_and_conquer.conquer import grid_edges
 from divide_and_conquer.divide import eigenvector
 from divide_and_conquer.divide.eigenvector import second_eigenpair
 from divide_and_conquer.divide.links import (
@@ -18,6 +17,7 @@ from divide_and_conquer.divide.links import (
     cosine_above,
 )
 from divide_and_conquer.divide.ncut import cut_object, maskcut
+from unsam.regions.conquer import grid_edges
 
 FORMS = [PackedLinks, SparseLinks, lambda linked: TorchLinks(linked, "cpu")]
 

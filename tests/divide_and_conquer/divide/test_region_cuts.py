@@ -8,9 +8,9 @@ import pytest
 from divide_and_conquer.divide.build import DIVIDERS, build_divider
 from divide_and_conquer.divide.region_cuts import RegionCuts
 from divide_and_conquer.features.build import build_features
-from divide_and_conquer.superpixels import RegionGraph
 from unsam.config import get_cfg
 from unsam.errors import ConfigError
+from unsam.regions.region_graph import RegionGraph
 from unsam.structures import read_photo
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from divide_and_conquer.features.build import FEATURES, build_features
-from divide_and_conquer.features.classical import ClassicalFeatures, edge_strength, soft_bins
+from divide_and_conquer.features.classical import ClassicalFeatures, edge_strength
 from unsam.config import get_cfg
 from unsam.errors import ConfigError
 
@@ -15,15 +15,6 @@ def features(**changes):
     return ClassicalFeatures(
         **{"color_bins": 8, "texture_bins": 4, "texture_weight": 1.0} | changes
     )
-
-
-def test_soft_bins_share_one_unit():
-    values = np.array([[-5.0, 0.0, 1.25, 9.0]])
-    bins = soft_bins(values, 0.0, 3.0, 4)
-    assert np.allclose(bins.sum(axis=2), 1)
-    assert np.allclose(bins[0, 2], [0, 0.75, 0.25, 0])
-    assert bins[0, 0].tolist() == [1, 0, 0, 0]
-    assert bins[0, 3].tolist() == [0, 0, 0, 1]
 
 
 def test_shape_and_type():

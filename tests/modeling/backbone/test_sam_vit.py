@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from segment_anything.modeling.image_encoder import Block
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,7 +25,7 @@ def test_other_sizes_interpolate_positions_as_the_library(
         x = x + F.interpolate(absolute, cells, mode="bicubic").permute(0, 2, 3, 1)
         # segment-anything's blocks interpolate their relative positions on their own.
         for block in encoder.blocks:
-            x = block(x)
+            x = Block.forward(block, x)
         expected = backbone.pyramid(x.permute(0, 3, 1, 2))
         maps = backbone(pixels)
     for name, features in maps.items():

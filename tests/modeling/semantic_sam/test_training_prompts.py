@@ -27,7 +27,8 @@ def nested_masks(count: int = 9) -> Tensor:
 def test_a_click_means_all_masks_that_contain_it_and_its_own() -> None:
     torch.manual_seed(0)
     masks = nested_masks(5)
-    prompts, targets = draw_prompts(masks, torch.ones(5), CLICKS, 60, 6, _stream())
+    drawn = draw_prompts(masks, torch.ones(5), CLICKS, 60, 6, _stream())
+    prompts, targets = drawn.prompts, drawn.targets
     check_prompts(prompts)
     assert len(prompts) == 5
     for row in range(5):
@@ -42,7 +43,7 @@ def test_of_too_many_masks_some_are_chosen_by_chance() -> None:
     masks = nested_masks(9)
     chosen = set()
     for _ in range(20):
-        _, targets = draw_prompts(masks, torch.ones(9), CLICKS, 60, 3, _stream())
+        targets = draw_prompts(masks, torch.ones(9), CLICKS, 60, 3, _stream()).targets
         assert targets.index.shape == (9, 3)
         assert all(len(set(row.tolist()) - {-1}) == (row >= 0).sum() for row in targets.index)
         # The finest mask's click lies in all masks.
@@ -54,7 +55,7 @@ def test_of_too_many_masks_some_are_chosen_by_chance() -> None:
 def test_prompts_are_limited_and_drawn_anew() -> None:
     torch.manual_seed(0)
     masks = nested_masks(9)
-    drawn = [draw_prompts(masks, torch.ones(9), CLICKS, 4, 6, _stream())[0] for _ in range(2)]
+    drawn = [draw_prompts(masks, torch.ones(9), CLICKS, 4, 6, _stream()).prompts for _ in range(2)]
     assert [len(prompts) for prompts in drawn] == [4, 4]
     assert not torch.equal(drawn[0].points, drawn[1].points)
 
@@ -62,7 +63,8 @@ def test_prompts_are_limited_and_drawn_anew() -> None:
 def test_a_box_means_its_own_mask_alone() -> None:
     torch.manual_seed(0)
     boxes = TrainingClicks(centre_probability=0.0, box_probability=1.0)
-    prompts, targets = draw_prompts(nested_masks(4), torch.ones(4), boxes, 60, 6, _stream())
+    drawn = draw_prompts(nested_masks(4), torch.ones(4), boxes, 60, 6, _stream())
+    prompts, targets = drawn.prompts, drawn.targets
     check_prompts(prompts)
     assert not is_click(prompts).any()
     assert (prompts.labels[:, 0] == BOX_FIRST).all()

@@ -1,4 +1,4 @@
-"""A folder of pseudo masks: one SA-1B style JSON per photo and a ``manifest.json``."""
+"""A folder of pseudo masks: ``manifest.json`` with a JSON per photo, or with tar shards."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from unsam.annotations.folders import MANIFEST
 from unsam.checkpoint.atomic import write_text_atomic
+from unsam.data.datasets.archives import load_archives
 from unsam.data.datasets.record import ImageRecord, read_json_object, require_photos
 from unsam.errors import DataError
-
-MANIFEST = "manifest.json"
 
 
 def load_pseudo_masks(
@@ -38,12 +38,10 @@ def load_pseudo_masks(
     if not images:
         failed = len(manifest.get("failures") or {})
         raise DataError(f"{root / MANIFEST}: no photo with masks in it ({failed} failures)")
-    photos = Path(image_root or str(manifest.get("image_root", ""))).expanduser().resolve()
+    stated = image_root or str(manifest.get("image_root", ""))
     if manifest.get("format") == "webdataset":
-        raise DataError(
-            f"{root}: these masks lie in tar shards; make JSON files of them for training with "
-            f"`unsam convert-annotations --input {root} --output DIR --to json`"
-        )
+        return load_archives(root, stated)
+    photos = Path(stated).expanduser().resolve()
     entries = [(name, images[name]) for name in sorted(images)]
     files = [root / _json_name(name, entry) for name, entry in entries]
     missing = [str(file) for file in files if not file.is_file()]
@@ -56,7 +54,8 @@ def load_pseudo_masks(
         ImageRecord(index, str(photos / name), *_size(entry, file), annotations=file)
         for index, ((name, entry), file) in enumerate(zip(entries, files, strict=True), start=1)
     ]
-    require_photos(records, str(root))
+    absent = [item.file_name for item in records if not Path(item.file_name).is_file()]
+    require_photos(absent, len(records), str(root))
     return records
 
 
@@ -87,6 +86,11 @@ def split_pseudo_masks(
     """
     root = Path(folder).resolve()
     manifest = read_json_object(root / MANIFEST)
+    if manifest.get("format") == "webdataset":
+        raise DataError(
+            f"{root}: masks in tar shards cannot be split; make JSON files of them with "
+            f"`unsam convert-annotations --input {root} --output DIR --to json`"
+        )
     images = manifest.get("images") or {}
     if len(images) < 2:
         raise DataError(

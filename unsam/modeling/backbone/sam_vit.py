@@ -62,20 +62,16 @@ class SamVit(Backbone):
         return self.pyramid(functional_call(self.encoder, self._positions(size), (pixels,)))
 
     def _positions(self, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the encoder's position parameters, by name, for maps of `size` (h, w)."""
+        """Return the position parameter that does not fit maps of `size` (h, w) of its own accord.
+
+        Relative positions are interpolated by the blocks, which may be computed once more on the
+        way back, when parameters are what they are again.
+        """
         absolute = self.encoder.pos_embed.permute(0, 3, 1, 2)
         if absolute.shape[2:] == size:
             return {}
         absolute = F.interpolate(absolute, size, mode="bicubic", align_corners=False)
-        positions = {"pos_embed": absolute.permute(0, 2, 3, 1)}
-        for index, block in enumerate(self.encoder.blocks):
-            if block.window_size:
-                continue
-            for name, cells in zip(("rel_pos_h", "rel_pos_w"), size, strict=True):
-                table = getattr(block.attn, name).T[None]
-                table = F.interpolate(table, 2 * cells - 1, mode="linear", align_corners=False)
-                positions[f"blocks.{index}.attn.{name}"] = table[0].T
-        return positions
+        return {"pos_embed": absolute.permute(0, 2, 3, 1)}
 
 
 class SimpleFeaturePyramid(nn.Module):

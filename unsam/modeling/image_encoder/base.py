@@ -15,10 +15,12 @@ class EncodedImages:
         embedding: ``[B, embed_dim, H / stride, W / stride]``.
         high_res: finer features, finest first: ``[B, high_res_dims[0], 4 H / stride, 4 W /
             stride]`` and ``[B, high_res_dims[1], 2 H / stride, 2 W / stride]``.
+        pixels: ``[B, 3, H, W]``, the normalised photos, where contours are to be found on them.
     """
 
     embedding: Tensor
     high_res: tuple[Tensor, Tensor]
+    pixels: Tensor | None = None
 
 
 class ImageEncoder(nn.Module):

@@ -23,7 +23,7 @@ from unsam.modeling.segmentation_model import (
     common_size,
     padded_pixels,
 )
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 from unsam.structures import MaskSet
 
 _DIVISOR = 32
@@ -132,7 +132,12 @@ class Mask2Former(SegmentationModel):
             )
         return self.best_queries(self.query_decoder, features, frame, granularities)
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         """Return how many masks are to be found."""
         chosen, _ = self._choose_targets(batch, random.fork("queries"))
         return sum(int(some.sum()) for some in chosen)

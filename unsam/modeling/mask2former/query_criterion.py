@@ -11,16 +11,15 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from unsam.modeling.criterion import mask_iou
-from unsam.modeling.mask2former.query_decoder import QueryPredictions
-from unsam.modeling.point_losses import (
-    PointCriterion,
+from unsam.modeling.losses import (
     hungarian,
+    kept_pairs,
+    mask_iou,
     pairwise_mask_cost,
-    point_bce,
-    point_dice,
     sample_points,
 )
+from unsam.modeling.mask2former.query_decoder import QueryPredictions
+from unsam.modeling.point_criterion import PointCriterion
 
 _MASK, _NOTHING = 0, 1
 _STRIDE = 4
@@ -86,6 +85,7 @@ class QueryCriterion(PointCriterion):
         )
         self.class_weight = class_weight
         self.drop_iou = drop_iou
+        self.no_object_weight = no_object_weight
         self.register_buffer("class_weights", torch.tensor((1.0, no_object_weight)), False)
 
     @classmethod
@@ -122,36 +122,43 @@ class QueryCriterion(PointCriterion):
             # Half the range of bfloat16 would not tell neighbouring costs apart.
             precise = torch.promote_types(mask_features.dtype, torch.float32)
             mask_features = mask_features.to(precise)
-            for output in outputs:
-                exact = QueryPredictions(
+            exact = [
+                QueryPredictions(
                     output.class_logits.to(precise), output.mask_embeddings.to(precise)
                 )
-                pairs = [
-                    self._match(exact, mask_features, index, masks)
-                    for index, masks in enumerate(targets)
-                ]
-                matches = _gather(exact, mask_features, targets, pairs)
-                for name, value in self._output_losses(exact, matches, pairs, num_masks).items():
+                for output in outputs
+            ]
+            matched = self._match(exact, mask_features, targets)
+            for output, pairs in zip(exact, matched, strict=True):
+                matches = _gather(output, mask_features, targets, pairs)
+                for name, value in self._output_losses(output, matches, pairs, num_masks).items():
                     losses[name] = losses.get(name, 0) + value
             losses["iou_matched"] = _mean_iou(matches)
         return losses
 
     @torch.no_grad()
     def _match(
-        self, output: QueryPredictions, mask_features: Tensor, index: int, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the queries of photo `index` and the masks ``[M, H, W]`` they are to find."""
-        if len(targets) == 0:
-            nothing = torch.zeros(0, dtype=torch.int64, device=mask_features.device)
-            return nothing, nothing
-        points = self.random_points(mask_features)
-        features = sample_points(mask_features[index : index + 1], points)[0]
-        wanted = sample_points(targets[:, None], points.expand(len(targets), -1, -1))
-        probability = output.class_logits[index].softmax(-1)[:, _MASK]
-        cost = pairwise_mask_cost(
-            output.mask_embeddings[index] @ features, wanted, self.mask_weight, self.dice_weight
-        )
-        return hungarian(cost - self.class_weight * probability[:, None])
+        self,
+        outputs: Sequence[QueryPredictions],
+        mask_features: Tensor,
+        targets: Sequence[Tensor],
+    ) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return, for each output and photo, queries and the masks that they are to find.
+
+        All outputs are compared with the masks of a photo at the same points.
+        """
+        costs = []
+        for index, masks in enumerate(targets):
+            points = self.random_points(mask_features)
+            features = sample_points(mask_features[index : index + 1], points)[0]
+            wanted = sample_points(masks[None], points)[0]
+            for output in outputs:
+                probability = output.class_logits[index].softmax(-1)[:, _MASK]
+                logits = output.mask_embeddings[index] @ features
+                cost = pairwise_mask_cost(logits, wanted, self.mask_weight, self.dice_weight)
+                costs.append(cost - self.class_weight * probability[:, None])
+        pairs = hungarian(costs)
+        return [pairs[first :: len(outputs)] for first in range(len(outputs))]
 
     def _output_losses(
         self,
@@ -160,27 +167,33 @@ class QueryCriterion(PointCriterion):
         pairs: Sequence[tuple[Tensor, Tensor]],
         num_masks: float,
     ) -> dict[str, Tensor]:
-        classes = torch.full(
-            output.class_logits.shape[:2], _NOTHING, device=output.class_logits.device
-        )
+        points = self.loss_points(matches.logits)
+        logits = sample_points(matches.logits[:, None], points)[:, 0]
+        wanted = sample_points(matches.targets[:, None], points)[:, 0]
+        kept = kept_pairs(logits, wanted, self.drop_iou) if self.drop_iou >= 0 else None
+        class_loss = self._class_loss(output.class_logits, pairs, num_masks)
+        return {"loss_class": class_loss} | self.mask_losses(logits, wanted, num_masks, kept)
+
+    def _class_loss(
+        self, logits: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], num_masks: float
+    ) -> Tensor:
+        """Return the weighted mean cross entropy of ``[B, Q, 2]`` logits.
+
+        The weights are summed as if `num_masks` queries had a mask, which alone is the same for
+        all micro-batches of a step: how its photos are dealt out then does not matter.
+        """
+        classes = torch.full(logits.shape[:2], _NOTHING, device=logits.device)
         for row, (queries, _) in zip(classes, pairs, strict=True):
             row[queries] = _MASK
         entropy = F.cross_entropy(
-            output.class_logits.flatten(0, 1),
+            logits.flatten(0, 1),
             classes.flatten(),
-            self.class_weights.to(output.class_logits.dtype),
+            self.class_weights.to(logits.dtype),
+            reduction="sum",
         )
-        points = self.loss_points(matches.logits)
-        logits = sample_points(matches.logits[:, None], points)
-        wanted = sample_points(matches.targets[:, None], points)
-        if self.drop_iou >= 0:
-            kept = _soft_iou(logits.detach(), wanted) > self.drop_iou
-            logits, wanted = logits[kept], wanted[kept]
-        return {
-            "loss_class": self.class_weight * entropy,
-            "loss_mask": self.mask_weight * point_bce(logits, wanted, num_masks),
-            "loss_dice": self.dice_weight * point_dice(logits, wanted, num_masks),
-        }
+        no_object = self.no_object_weight
+        total = no_object * classes.numel() + (1 - no_object) * min(num_masks, classes.numel())
+        return self.class_weight * entropy / total
 
 
 def _gather(
@@ -195,14 +208,6 @@ def _gather(
     ]
     masks = [some[chosen] for some, (_, chosen) in zip(targets, pairs, strict=True)]
     return _Matches(torch.cat(logits), torch.cat(masks))
-
-
-def _soft_iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the IoU of probabilities and targets, both ``[P, K]``; shape ``[P]``."""
-    probability = logits.sigmoid()
-    common = (probability * targets).sum(1)
-    union = probability.sum(1) + targets.sum(1) - common
-    return common / union.clamp_min(1e-6)
 
 
 @torch.no_grad()

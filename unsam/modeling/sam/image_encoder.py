@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from segment_anything.modeling.image_encoder import Attention, ImageEncoderViT
+from segment_anything.modeling.image_encoder import Attention, Block, ImageEncoderViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,7 +74,10 @@ class SamImageEncoder(ImageEncoderViT):
             global_attn_indexes=global_blocks,
         )
         self.embed_dim = out_dim
-        self.fused = fused
+        if fused:
+            for block in self.blocks:
+                # The library builds its blocks itself; ours differ in how they compute alone.
+                block.__class__ = FusedBlock
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode normalised photos.
@@ -85,13 +88,16 @@ class SamImageEncoder(ImageEncoderViT):
         Returns:
             float ``[B, out_dim, S / 16, S / 16]``.
         """
-        if not self.fused:
-            return super().forward(pixels)
-        x = self.patch_embed(pixels) + self.pos_embed
-        for block in self.blocks:
-            x = x + _attend(block.attn, block.norm1(x), block.window_size)
-            x = x + block.mlp(block.norm2(x))
-        return self.neck(x.permute(0, 3, 1, 2))
+        return super().forward(pixels)
+
+
+class FusedBlock(Block):
+    """A block of segment-anything that attends by torch's fused kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to ``[B, h, w, C]``."""
+        x = x + _attend(self.attn, self.norm1(x), self.window_size)
+        return x + self.mlp(self.norm2(x))
 
 
 def _attend(attention: Attention, x: Tensor, window: int) -> Tensor:
@@ -133,6 +139,11 @@ def _attend_map(attention: Attention, qkv: Tensor) -> Tensor:
 
 
 def _distances(table: Tensor, size: int) -> Tensor:
-    """Return the embedding of query minus key position, ``[2 size - 1, d]`` to [size, size, d]."""
+    """Return the embedding of query minus key position, ``[L, d]`` to ``[size, size, d]``.
+
+    A table for maps of another size is interpolated.
+    """
+    if len(table) != 2 * size - 1:
+        table = F.interpolate(table.T[None], 2 * size - 1, mode="linear", align_corners=False)[0].T
     position = torch.arange(size, device=table.device)
     return table[position[:, None] - position[None, :] + size - 1]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class Sam2Features:
     fine: Tensor
     middle: Tensor
     position: Tensor
+
+
+def fuse_blocks(network: Sam2VideoModel) -> None:
+    """Make the library's blocks compute as `HieraBlock`; names and parameters stay."""
+    for block in network.vision_encoder.backbone.blocks:
+        block.__class__ = HieraBlock
 
 
 def encode_pixels(network: Sam2VideoModel, pixels: Tensor) -> Sam2Features:
@@ -53,26 +60,30 @@ def _stages(backbone: Any, pixels: Tensor) -> list[Tensor]:
     x = x + backbone._get_pos_embed(x.shape[1:3])
     stages = []
     for index, block in enumerate(backbone.blocks):
-        x = _block(block, x)
+        x = block(x)
         if index in backbone.stage_ends:
             stages.append(x)
     return stages
 
 
-def _block(block: Any, x: Tensor) -> Tensor:
-    """Apply one Hiera block to ``[B, h, w, C]``; the first of a stage halves height and width."""
-    normed = block.layer_norm1(x)
-    if block.dim != block.dim_out:
-        x = _pooled(block.proj(normed), block.query_stride)
-    height, width = x.shape[1:3]
-    if block.window_size == 0:
-        attended = _attention(block.attn, normed)
-    else:
-        windows = _cut(normed, block.window_size)
-        side = block.window_size // (block.query_stride[0] if block.query_stride else 1)
-        attended = _paste(_attention(block.attn, windows), side, height, width)
-    x = x + attended
-    return x + block.mlp(block.layer_norm2(x))
+class HieraBlock(Sam2MultiScaleBlock):
+    """A block of the library that attends by torch's fused kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Apply the block to ``[B, h, w, C]``; the first of a stage halves height and width."""
+        stride: Any = self.query_stride
+        normed = self.layer_norm1(x)
+        if self.dim != self.dim_out:
+            x = _pooled(self.proj(normed), stride)
+        height, width = x.shape[1:3]
+        if self.window_size == 0:
+            attended = _attention(self.attn, normed)
+        else:
+            windows = _cut(normed, self.window_size)
+            side = self.window_size // (stride[0] if stride else 1)
+            attended = _paste(_attention(self.attn, windows), side, height, width)
+        x = x + attended
+        return x + self.mlp(self.layer_norm2(x))
 
 
 def _attention(attention: Any, x: Tensor) -> Tensor:

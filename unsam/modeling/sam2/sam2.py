@@ -22,9 +22,10 @@ from unsam.modeling.granular_parts import GranularityParts
 from unsam.modeling.interactive import TrainingClicks
 from unsam.modeling.lora import add_lora, enable_lora
 from unsam.modeling.precision import at_least_float32
+from unsam.modeling.promptable import choose_answer
 from unsam.modeling.prompts import PADDING, Prompts
 from unsam.modeling.sam2.architectures import SIZES, video_config
-from unsam.modeling.sam2.image_encoder import Sam2Features, encode_pixels
+from unsam.modeling.sam2.image_encoder import Sam2Features, encode_pixels, fuse_blocks
 from unsam.modeling.sam2.mask_decoder import (
     Answers,
     EncodedPrompts,
@@ -66,6 +67,7 @@ class Sam2(ClickTrainedModel):
     """
 
     mask_stride = 4
+    has_object_score = True
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Sam2(ClickTrainedModel):
         # One random code of positions for clicks and cells; a new library model draws two.
         code = network.shared_image_embedding.positional_embedding
         network.prompt_encoder.shared_embedding.positional_embedding.copy_(code)
+        fuse_blocks(network)
         self.network = network
         self.granularity = granularity
         self.is_granular = granularity is not None
@@ -171,10 +174,23 @@ class Sam2(ClickTrainedModel):
         Without granularity it is SAM 2's single mask, or, where that is unstable, the best of its
         three (in evaluation).
         """
-        if prompts.granularity is not None and self.granularity is None:
-            return super().decode(features, prompts)
-        answers = self.answer(features, prompts)
-        return answers.logits[:, 0], answers.quality[:, 0]
+        logits, quality, _ = self.decode_with_object(features, prompts)
+        return logits, quality
+
+    def decode_with_object(
+        self, features: Sam2Features, prompts: Prompts
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer as `decode`, and say whether there is anything to segment.
+
+        See `ClickTrainedModel.decode_with_object`.
+        """
+        granularity = prompts.granularity
+        if granularity is None or self.granularity is not None:
+            one = self.answer(features, prompts)
+            return one.logits[:, 0], one.quality[:, 0], one.object_score
+        three = self.answer(features, replace(prompts, granularity=None), several=True)
+        logits, quality = choose_answer(three.logits, three.quality, granularity)
+        return logits, quality, three.object_score
 
     def decode_all(self, features: Sam2Features, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Answer P prompts with SAM 2's three masks each, see `PromptableModel.decode_all`."""

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
 
-from unsam.modeling.point_losses import (
-    PointCriterion,
+from unsam.modeling.losses import (
+    box_l1_loss,
+    giou_loss,
     hungarian,
+    pairwise_box_cost,
     pairwise_mask_cost,
-    point_bce,
-    point_dice,
+    quality_loss,
     sample_points,
     soft_dice,
 )
+from unsam.modeling.point_criterion import PointCriterion
 
 # Target masks, of the size of the input, that are copied at once.
 _CHUNK = 32
@@ -100,17 +100,15 @@ class PromptCriterion(PointCriterion):
             int64 ``[N]``: answers, counted over all prompts (``p * M + m``), and the masks of
             `targets` that they should be.
         """
-        cost = self.cost(logits, boxes, targets).cpu()
-        counts = (targets.index >= 0).sum(1).tolist()
-        P, M = boxes.shape[:2]
-        answers, columns = [], []
-        for p in range(P):
-            rows, own = hungarian(cost[p, :, : counts[p]])
-            answers.append(rows + p * M)
-            columns.append(own + p * targets.index.shape[1])
-        device = boxes.device
-        masks = targets.index.flatten()[torch.cat(columns).to(device)]
-        return torch.cat(answers).to(device), masks
+        cost = self.cost(logits, boxes, targets)
+        counts = (targets.index >= 0).sum(1)
+        pairs = hungarian(
+            [block[:, :count] for block, count in zip(cost, counts.tolist(), strict=True)]
+        )
+        rows, columns = (torch.cat(part) for part in zip(*pairs, strict=True))
+        prompts = torch.arange(len(counts), device=rows.device)
+        prompts = prompts.repeat_interleave(counts, output_size=len(rows))
+        return rows + prompts * boxes.shape[1], targets.index[prompts, columns]
 
     def cost(self, logits: Tensor, boxes: Tensor, targets: PromptTargets) -> Tensor:
         """Return the cost ``[P, M, T]`` of answering each prompt's targets with its answers.
@@ -123,10 +121,8 @@ class PromptCriterion(PointCriterion):
         answers = sample_points(logits.flatten(0, 1)[None], points)[0]
         truth = sample_points(targets.masks[None], points)[0]
         cost = pairwise_mask_cost(answers, truth, self.mask_weight, self.dice_weight)
-        flat = boxes.flatten(0, 1)
-        cost = cost + self.box_weight * torch.cdist(flat, targets.boxes.to(flat.dtype), p=1)
-        cost = cost - self.giou_weight * generalized_box_iou(
-            box_convert(flat, "cxcywh", "xyxy"), box_convert(targets.boxes, "cxcywh", "xyxy")
+        cost = cost + pairwise_box_cost(
+            boxes.flatten(0, 1), targets.boxes, self.box_weight, self.giou_weight
         )
         columns = targets.index.clamp(min=0)[:, None].expand(-1, M, -1)
         return cost.view(P, M, -1).gather(2, columns)
@@ -151,21 +147,14 @@ class PromptCriterion(PointCriterion):
             num_masks: what the sums are divided by, see `TrainingContext.num_masks`.
         """
         points = self.loss_points(logits)
-        answers = sample_points(logits[:, None], points)
+        answers = sample_points(logits[:, None], points)[:, 0]
         truth = _masks_at(targets.masks, masks, points).to(answers.dtype)
-        true_boxes = targets.boxes[masks].to(boxes.dtype)
-        dice = soft_dice(answers.detach(), truth)
-        giou = generalized_box_iou_loss(
-            box_convert(boxes, "cxcywh", "xyxy"), box_convert(true_boxes, "cxcywh", "xyxy")
-        )
-        error = (quality - dice).square().sum() / num_masks
-        distance = F.l1_loss(boxes, true_boxes, reduction="sum") / num_masks
-        return {
-            "loss_mask": self.mask_weight * point_bce(answers, truth, num_masks),
-            "loss_dice": self.dice_weight * point_dice(answers, truth, num_masks),
-            "loss_box": self.box_weight * distance,
-            "loss_giou": self.giou_weight * giou.sum() / num_masks,
-            "loss_quality": self.quality_weight * error,
+        true_boxes = targets.boxes[masks]
+        error = quality_loss(quality, soft_dice(answers.detach(), truth), "mse")
+        return self.mask_losses(answers, truth, num_masks) | {
+            "loss_box": self.box_weight * box_l1_loss(boxes, true_boxes).sum() / num_masks,
+            "loss_giou": self.giou_weight * giou_loss(boxes, true_boxes).sum() / num_masks,
+            "loss_quality": self.quality_weight * error.sum() / num_masks,
         }
 
 
@@ -173,7 +162,7 @@ def _masks_at(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
     """Return ``masks[index]`` at points ``[N, K, 2]``, ``[N, K]``; few masks are copied at once."""
     return torch.cat(
         [
-            sample_points(masks[some, None], where)
+            sample_points(masks[some, None], where)[:, 0]
             for some, where in zip(index.split(_CHUNK), points.split(_CHUNK), strict=True)
         ]
     )

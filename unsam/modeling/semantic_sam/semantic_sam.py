@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from unsam.modeling.automatic_masks import AutomaticMasks
 from unsam.modeling.backbone import Backbone
 from unsam.modeling.build import META_ARCHITECTURES, build_backbone
-from unsam.modeling.criterion import mask_iou
 from unsam.modeling.interactive import TrainingClicks
+from unsam.modeling.losses import mask_iou
 from unsam.modeling.pixel_decoder import DeformablePixelDecoder
 from unsam.modeling.promptable import PromptableModel
 from unsam.modeling.prompts import Prompts
@@ -30,8 +30,8 @@ from unsam.modeling.semantic_sam.prompt_boxes import (
     prompt_boxes,
 )
 from unsam.modeling.semantic_sam.prompted_decoder import PromptedDecoder, TokenStates
-from unsam.modeling.semantic_sam.training_prompts import draw_prompts
-from unsam.modeling.training_context import TrainingContext
+from unsam.modeling.semantic_sam.training_prompts import DrawnPrompts, draw_prompts
+from unsam.modeling.training_context import TaskSampler, TrainingContext
 
 _DIVISOR = 32
 # Share of its own size that a click's box moves and grows at random in training.
@@ -57,6 +57,15 @@ class EncodedPhotos:
     shapes: tuple[tuple[int, int], ...]
     inside: Tensor
     padded_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _MatchedAnswers:
+    """Answers that were matched with masks: their IoU, granularity and kind of prompt, ``[N]``."""
+
+    iou: Tensor
+    granularity: Tensor
+    kinds: Tensor
 
 
 @META_ARCHITECTURES.register()
@@ -241,11 +250,16 @@ class SemanticSam(PromptableModel):
             grown.append(part[:, 0])
         return torch.cat(grown)
 
-    def count_targets(self, batch: Sequence[dict[str, Any]], random: SampleRandom) -> int:
+    def count_targets(
+        self,
+        batch: Sequence[dict[str, Any]],
+        random: SampleRandom,
+        tasks: TaskSampler | None = None,
+    ) -> int:
         """Return how many masks the prompts of the batch may mean, counted once per prompt."""
         size = self.padded_size([tuple(sample["image"].shape[-2:]) for sample in batch])
-        drawn = self._draw(batch, size, random.fork("prompts"))
-        return sum(int((pair[1].index >= 0).sum()) for pair in drawn if pair is not None)
+        drawn = self._draw(batch, size, random.fork("prompts"), tasks)
+        return sum(asked.num_targets for asked in drawn if asked is not None)
 
     def patch_embeddings(self, features: EncodedPhotos) -> Tensor:
         """Return the mask features, ``[B, C, h, w]`` at a quarter of the input."""
@@ -262,18 +276,24 @@ class SemanticSam(PromptableModel):
             the last layer's matched answers.
         """
         features, random = context.features, context.random.fork("prompts")
-        drawn = self._draw(context.batch, features.padded_size, random)
-        count = sum(int((pair[1].index >= 0).sum()) for pair in drawn if pair is not None)
+        drawn = self._draw(context.batch, features.padded_size, random, context.tasks)
+        count = sum(asked.num_targets for asked in drawn if asked is not None)
         zero = self.zero_loss()
         losses = dict.fromkeys(_LOSSES, zero)
         iou = zero.detach()
-        for photo, pair in enumerate(drawn):
-            if pair is None:
+        for photo, asked in enumerate(drawn):
+            if asked is None:
                 continue
-            noise = random.uniform([int(n == photo) * len(pair[0]) for n in range(len(drawn))], 4)
-            terms, found = self._losses_of_photo(features, photo, *pair, noise, context.num_masks)
+            noise = random.of(photo).uniform([len(asked.prompts)], 4)
+            terms, answered = self._losses_of_photo(
+                features, photo, asked, noise, context.num_masks
+            )
             losses = {name: losses[name] + terms[name] for name in losses}
-            iou = iou + found / count
+            iou = iou + answered.iou.sum() / count
+            if context.tasks is not None:
+                number = torch.full_like(answered.kinds, context.batch[photo]["photo"])
+                errors = 1 - answered.iou
+                context.tasks.record(number, answered.granularity, answered.kinds, errors)
         return losses | {"iou_matched": iou}
 
     def _draw(
@@ -281,16 +301,21 @@ class SemanticSam(PromptableModel):
         batch: Sequence[dict[str, Any]],
         padded_size: tuple[int, int],
         random: SampleRandom,
-    ) -> list[tuple[Prompts, PromptTargets] | None]:
+        tasks: TaskSampler | None,
+    ) -> list[DrawnPrompts | None]:
         """Draw prompts of each sample and their targets; None where it has no mask."""
         return [
-            self._draw_one(sample, padded_size, random.of(index))
+            self._draw_one(sample, padded_size, random.of(index), tasks)
             for index, sample in enumerate(batch)
         ]
 
     def _draw_one(
-        self, sample: dict[str, Any], padded_size: tuple[int, int], random: SampleRandom
-    ) -> tuple[Prompts, PromptTargets] | None:
+        self,
+        sample: dict[str, Any],
+        padded_size: tuple[int, int],
+        random: SampleRandom,
+        tasks: TaskSampler | None,
+    ) -> DrawnPrompts | None:
         usable = sample["masks"].flatten(1).any(1).nonzero()[:, 0]
         if len(usable) == 0:
             return None
@@ -304,18 +329,19 @@ class SemanticSam(PromptableModel):
             self.max_prompts,
             self.decoder.num_tokens,
             random,
+            tasks,
         )
 
     def _losses_of_photo(
         self,
         features: EncodedPhotos,
         photo: int,
-        prompts: Prompts,
-        targets: PromptTargets,
+        asked: DrawnPrompts,
         noise: Tensor,
         num_masks: float,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of one photo's prompts, and the sum of the IoU of matched answers."""
+    ) -> tuple[dict[str, Tensor], _MatchedAnswers]:
+        """Return the losses of one photo's prompts, and how good the matched answers are."""
+        prompts, targets = asked.prompts, asked.targets
         owned = Prompts(
             prompts.points, prompts.labels, None, torch.full_like(prompts.image_of_prompt, photo)
         )
@@ -334,7 +360,11 @@ class SemanticSam(PromptableModel):
             logits, quality = self.decoder.answers(hidden, features.mask_features[photo])
             terms = self.criterion(logits, quality, found, targets, masks, num_masks)
             losses = {name: losses.get(name, 0) + term for name, term in terms.items()}
-        return losses, _summed_iou(logits.detach(), targets, masks, self.mask_stride)
+        return losses, _MatchedAnswers(
+            iou=_iou(logits.detach(), targets, masks, self.mask_stride),
+            granularity=asked.granularity[masks],
+            kinds=asked.kinds[answers // self.decoder.num_tokens],
+        )
 
     def _boxes(
         self, features: EncodedPhotos, prompts: Prompts, click_kind: int
@@ -357,8 +387,8 @@ class SemanticSam(PromptableModel):
         return *self.decoder.answers(last.hidden, features.mask_features[photo]), last.boxes
 
 
-def _summed_iou(logits: Tensor, targets: PromptTargets, masks: Tensor, stride: int) -> Tensor:
-    """Return the sum of the IoU of N answers with the masks ``[N]`` of targets, a scalar."""
+def _iou(logits: Tensor, targets: PromptTargets, masks: Tensor, stride: int) -> Tensor:
+    """Return the IoU of N answers with the masks ``[N]`` of targets, ``[N]``."""
     cells = F.avg_pool2d(targets.masks[:, None].to(torch.float32), stride)[:, 0]
     truth = (cells > 0.5).flatten(1)[masks]
-    return mask_iou((logits > 0).flatten(1), truth, torch.ones_like(truth)).sum()
+    return mask_iou((logits > 0).flatten(1), truth, torch.ones_like(truth))

@@ -1,0 +1,29 @@
+"""COCO 2017 instances as class-agnostic masks.
+
+``python datasets/prepare_coco.py --annotations FILE --images DIR --split val --output DIR``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from unsam.cli import run_reporting_errors
+from unsam.data.preparation.commands import add_coco_style_arguments, prepare_as_asked
+
+
+def main() -> int:
+    """Prepare as the command line says and print a summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_coco_style_arguments(parser)
+    arguments = parser.parse_args()
+
+    def run() -> int:
+        print(prepare_as_asked(arguments, "coco"))
+        return 0
+
+    return run_reporting_errors(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
