@@ -3,7 +3,7 @@
 PYTHON ?= python3
 IMAGES ?=
 BIN := .venv/bin
-SOURCES := unsam divide_and_conquer tests tools demo train_net.py setup.py
+SOURCES := unsam divide_and_conquer tests tools demo datasets train_net.py setup.py
 
 .PHONY: quickstart test lint format clean
 

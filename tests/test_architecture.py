@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = sorted(
     path
-    for folder in ("unsam", "divide_and_conquer", "tools", "demo")
+    for folder in ("unsam", "divide_and_conquer", "tools", "demo", "datasets")
     for path in (REPOSITORY / folder).rglob("*.py")
 )
 
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "unsam.data": GROUND,
     "unsam.modeling": GROUND,
     "unsam.solver": GROUND,
-    "unsam.engine": LIBRARY | {"unsam.evaluation", "unsam.inference"},
+    "unsam.engine": LIBRARY | {"unsam.evaluation", "unsam.inference", "unsam.visualization"},
     "unsam.evaluation": LIBRARY,
     "unsam.inference": LIBRARY,
     "unsam.visualization": GROUND,

@@ -14,8 +14,8 @@ from divide_and_conquer.pipeline import PseudoMasker
 from unsam.checkpoint.atomic import atomic_writer
 from unsam.cli import run_reporting_errors
 from unsam.config import get_cfg
+from unsam.fit.report import draw_click
 from unsam.inference import Segmenter
-from unsam.quickstart import draw_click
 from unsam.structures import RegionTree, read_photo
 from unsam.visualization import draw_labels, hstack
 from unsam.visualization.overlay import encode_image

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from unsam import __version__
 from unsam.annotations.commands import (
@@ -18,6 +19,15 @@ from unsam.annotations.commands import (
 )
 from unsam.checkpoint.commands import CONVERT_CHECKPOINT_HELP, add_convert_checkpoint_arguments
 from unsam.errors import UnsamError
+from unsam.fit.commands import (
+    FIT_HELP,
+    SEGMENT_HELP,
+    add_fit_arguments,
+    add_segment_arguments,
+    fit_as_asked,
+    segment_as_asked,
+    stages_on_screen,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_eval(commands)
     _add_convert_checkpoint(commands)
+    _add_segment(commands)
+    _add_fit(commands)
     _add_quickstart(commands)
     _add_configs(commands)
     return parser
@@ -112,6 +124,10 @@ def _add_config(parser: argparse.ArgumentParser, required: bool = False) -> None
         metavar="YAML",
         help="a recipe: a path, or a name such as quickstart/tiny.yaml (see `unsam configs`)",
     )
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -193,9 +209,16 @@ def _run_pseudo_masks(arguments: argparse.Namespace) -> int:
         samples_per_shard=arguments.samples_per_shard,
         image_root=arguments.image_root,
     )
+    return _report_masks(manifest, arguments)
+
+
+def _report_masks(manifest: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """Say what a run over many photos has made, and return the exit code."""
     failures = manifest["failures"]
-    masks = sum(entry["masks"] for entry in manifest["images"].values())
-    print(f"{len(manifest['images'])} photos, {masks} masks in {arguments.output}")
+    print(
+        f"{len(manifest['images'])} photos, {manifest['counts']['masks']} masks in "
+        f"{arguments.output}"
+    )
     if failures:
         name, reason = next(iter(failures.items()))
         print(
@@ -281,6 +304,32 @@ def _run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_segment(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("segment", help=SEGMENT_HELP)
+    add_segment_arguments(parser)
+    _add_overrides(parser)
+    parser.set_defaults(run=_run_segment)
+
+
+def _run_segment(arguments: argparse.Namespace) -> int:
+    return _report_masks(segment_as_asked(arguments), arguments)
+
+
+def _add_fit(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("fit", help=FIT_HELP)
+    add_fit_arguments(parser)
+    _add_config(parser)
+    parser.set_defaults(run=_run_fit)
+
+
+def _run_fit(arguments: argparse.Namespace) -> int:
+    from unsam.config import load_config
+
+    cfg = load_config(arguments.config_file or "fit/default.yaml", arguments.overrides)
+    print(f"report: {fit_as_asked(arguments, cfg)}")
+    return 0
+
+
 def _add_quickstart(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "quickstart",
@@ -299,7 +348,8 @@ def _run_quickstart(arguments: argparse.Namespace) -> int:
     from unsam.quickstart import run_quickstart
 
     cfg = load_config(arguments.config_file or "quickstart/tiny.yaml", arguments.overrides)
-    report = run_quickstart(cfg, arguments.output, arguments.images)
+    with stages_on_screen():
+        report = run_quickstart(cfg, arguments.output, arguments.images)
     print(f"report: {report}")
     return 0
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fvcore.common.config import CfgNode
 
+from tests.engine.equality import same
 from tests.engine.tiny import Recorder, SignalAt, make_dataset, make_trainer, tiny_cfg
 from tests.modeling.conftest import tiny_cfg as tiny_granular_cfg
 from unsam.checkpoint.checkpointer import load_checkpoint
@@ -68,14 +68,6 @@ def run(cfg: CfgNode, *hooks: Hook, resume: bool = False) -> dict[str, Any]:
         assert resume_newest(trainer, checkpointer, config_text(cfg))
     trainer.train()
     return load_checkpoint(checkpointer.paths()[-1])
-
-
-def same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    return bool(first == second)
 
 
 @pytest.fixture(scope="module")

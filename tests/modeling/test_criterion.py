@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unsam.modeling.criterion import MaskCriterion, dice_loss, mask_iou
+from unsam.modeling.criterion import MaskCriterion
 
 
 def _batch(P: int = 4) -> tuple[torch.Tensor, ...]:
@@ -99,12 +99,19 @@ def test_quality_gradient_does_not_reach_the_mask():
     assert gradient[1].abs().sum() > 0
 
 
-def test_empty_masks():
-    nothing = torch.zeros(1, 4, dtype=torch.bool)
-    everywhere = ~nothing
-    assert mask_iou(nothing, nothing, everywhere).item() == 0
-    confident = torch.full((1, 4), -100.0)
-    assert dice_loss(confident, nothing.float(), everywhere).item() == pytest.approx(0, abs=1e-6)
+def test_the_object_score_is_supervised_only_with_a_weight():
+    logits, quality, targets, inside = _batch()
+    targets[1] = 0.0
+    score = torch.tensor([1.0, 1.0, -2.0, 3.0], requires_grad=True)
+    criterion = MaskCriterion(object_weight=0.5)
+    losses = criterion(logits, quality, targets, inside, 8, score)
+    right = torch.tensor([1.0, -1.0, -2.0, 3.0]).sigmoid()
+    torch.testing.assert_close(losses["loss_object"], 0.5 * -right.log().sum() / 8)
+    losses["loss_object"].backward()
+    assert torch.equal(score.grad.sign(), torch.tensor([-1.0, 1.0, -1.0, -1.0]))
+    plain = MaskCriterion()(logits, quality, targets, inside, 8, score)
+    assert tuple(plain) == MaskCriterion().loss_names
+    assert tuple(losses) == criterion.loss_names == (*plain, "loss_object")
 
 
 def test_extreme_logits_stay_finite():

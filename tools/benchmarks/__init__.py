@@ -7,6 +7,7 @@ from benchmarks.instance import benchmark_instance
 from benchmarks.loader import benchmark_loader
 from benchmarks.maskcut import benchmark_maskcut
 from benchmarks.masks import benchmark_masks
+from benchmarks.matching import benchmark_matching
 from benchmarks.models import benchmark_models
 from benchmarks.pseudo_masks import benchmark_pseudo_masks
 from benchmarks.stages import benchmark_stages
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "loader": benchmark_loader,
     "maskcut": benchmark_maskcut,
     "masks": benchmark_masks,
+    "matching": benchmark_matching,
     "models": benchmark_models,
     "pseudo_masks": benchmark_pseudo_masks,
     "stages": benchmark_stages,

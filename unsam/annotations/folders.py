@@ -200,6 +200,12 @@ class JsonFolderWriter:
             sha256 = hashlib.sha256(blob).hexdigest()
         text = json.dumps(record, separators=(",", ":"))
         write_text_atomic(self.output / f"{name}.json", text)
+        self.keep(record, sha256)
+
+    def keep(self, record: dict[str, Any], sha256: str = "") -> None:
+        """List a record whose file is there already; as of `add`."""
+        image = record["image"]
+        name = safe_name(image["file_name"])
         sources = (item.get("source", "human") for item in record["annotations"])
         self._supervised |= "human" in sources
         self.images[name] = {

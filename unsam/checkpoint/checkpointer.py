@@ -8,7 +8,7 @@ A checkpoint is one file that holds tensors and plain values only::
     objectives      state dict of what objectives learn beside the model
     optimizer       state dict
     scheduler       {"iteration": int, "seconds": float}: where the schedule stands
-    scaler          {} (kept for loss scaling; bfloat16 needs none)
+    scaler          state of the loss scaling, {} without float16
     sampler         {"position": int}: samples of the run that were seen, over all ranks
     rng             list of one dict of generator states per rank
     iteration       int, finished optimizer steps

@@ -70,7 +70,10 @@ def build_trainer(
     if cfg.MODEL.GRANULARITY.ENABLED and not cfg.MODEL.GRANULARITY.TRAIN_BASE:
         freeze_all_but_granularity(model)
     freeze(model, cfg.SOLVER.FREEZE)
+    # What objectives learn starts alike on all ranks, too.
+    random_state.seed_everything(cfg.SEED)
     training_model = TrainingModel.from_config(cfg, model).to(device)
+    random_state.seed_everything(cfg.SEED, distributed.rank())
     distances = {f"model.{name}": layers for name, layers in encoder_distances(model).items()}
     optimizer = build_optimizer(cfg, training_model, distances)
     decay = cfg.SOLVER.EMA.DECAY

@@ -19,7 +19,7 @@ _MODULES = (
     "mask_decoder.transformer",
 )
 # A model around a library's network uses its modules in parts: it is compiled as a whole.
-_METHODS = ("encode", "decode")
+_METHODS = ("encode", "decode_with_object")
 
 
 def compile_model(model: SegmentationModel, backend: str = "inductor") -> None:

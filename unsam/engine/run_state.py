@@ -23,6 +23,7 @@ _FREE_KEYS = (
     "SOLVER.PARALLEL",
     "CHECKPOINT",
     "EVALUATION",
+    "LOGGING",
 )
 
 # Keys of MODEL that may differ at all: how it is trained, and what a new run would start from.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from fvcore.common.config import CfgNode
@@ -26,6 +27,9 @@ from unsam.engine.stop_signals import REQUEUE_SIGNAL, StoppedBySignalError
 from unsam.errors import ConfigError, UnsamError
 from unsam.modeling import SegmentationModel
 from unsam.modeling.pretrained import load_weights_into
+
+if TYPE_CHECKING:
+    from unsam.evaluation.results import Results
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_FILE = "config.yaml"
@@ -264,7 +268,7 @@ def _newest_checkpoint(folder: Path) -> Path:
     return paths[-1]
 
 
-def _evaluate(cfg: CfgNode, model: SegmentationModel | None, weights: Path | str = "") -> None:
+def _evaluate(cfg: CfgNode, model: SegmentationModel | None, weights: Path | str = "") -> Results:
     """Evaluate a model, or (None) the baseline that the config names; the main rank writes."""
     from unsam.evaluation import evaluate, format_results, write_results
     from unsam.inference import Segmenter
@@ -279,3 +283,4 @@ def _evaluate(cfg: CfgNode, model: SegmentationModel | None, weights: Path | str
             about = {"segmenter": cfg.EVALUATION.SEGMENTER, "weights": str(weights)}
             write_results(results, cfg.OUTPUT_DIR, about)
     logger.info("%s", format_results(results))
+    return results

@@ -139,10 +139,9 @@ def _evaluate_photo(
             f"annotations are for {record.width}x{record.height}"
         )
     sample = {"image": image, "image_id": record.image_id, "file_name": record.file_name}
+    if isinstance(segmenter, StoredMasks):
+        segmenter.set_photo(record)
     if not all(evaluator.drives_segmenter for evaluator in evaluators):
-        if isinstance(segmenter, StoredMasks):
-            masks = segmenter.masks_of(record)
-        else:
-            masks = segmenter.generate(image, granularity=granularity)
+        masks = segmenter.generate(image, granularity=granularity)
     for evaluator in evaluators:
         evaluator.process([sample], segmenter if evaluator.drives_segmenter else [masks])

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from unsam.modeling.losses import pairwise_mask_cost
 from unsam.modeling.mask2former import QueryCriterion, QueryPredictions
-from unsam.modeling.point_losses import pairwise_mask_cost
 
 LOSSES = ("loss_class", "loss_mask", "loss_dice")
 
@@ -59,7 +59,7 @@ def test_queries_are_matched_at_the_least_total_cost():
     output, features, targets = _photos((3,))
     criterion = QueryCriterion(num_points=500)
     torch.manual_seed(7)
-    queries, masks = criterion._match(output, features, 0, targets[0])
+    [[(queries, masks)]] = criterion._match([output], features, targets)
     torch.manual_seed(7)
     points = torch.rand(500, 2, dtype=torch.float64)
     # Bilinear reading by hand, from the definition.
@@ -75,6 +75,50 @@ def test_queries_are_matched_at_the_least_total_cost():
         key=lambda order: sum(cost[query, mask].item() for mask, query in enumerate(order)),
     )
     assert dict(zip(masks.tolist(), queries.tolist(), strict=True)) == dict(enumerate(best))
+
+
+def test_all_outputs_and_photos_are_matched_as_each_alone():
+    (first, features, targets), (second, _, _) = _photos(), _photos(seed=1)
+    points = torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(3)).double()
+    criterion = QueryCriterion(num_points=200)
+    criterion.random_points = lambda like: points
+    together = criterion._match([first, second], features, targets)
+    for output, of_photos in zip((first, second), together, strict=True):
+        for photo in range(2):
+            alone = QueryPredictions(output.class_logits[[photo]], output.mask_embeddings[[photo]])
+            [[pair]] = criterion._match([alone], features[[photo]], [targets[photo]])
+            assert all(torch.equal(a, b) for a, b in zip(of_photos[photo], pair, strict=True))
+
+
+def test_matching_leaves_the_device_once(monkeypatch):
+    output, features, targets = _photos()
+    transfers = []
+    cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: transfers.append(x.shape) or cpu(x))
+    _losses(QueryCriterion(num_points=50), [output] * 3, features, targets, 5.0)
+    assert transfers == [(3 * 6 * (3 + 2),)]
+
+
+def test_losses_do_not_depend_on_how_photos_are_dealt_out():
+    output, features, targets = _photos()
+    # Constant answers to masks without an edge: the points that are drawn do not matter.
+    output = QueryPredictions(output.class_logits, torch.full_like(output.mask_embeddings, 0.5))
+    targets = [torch.ones_like(masks) for masks in targets]
+    criterion = QueryCriterion(num_points=64)
+    criterion.loss_points = lambda logits: torch.full((len(logits), 64, 2), 0.5).double()
+    whole = _losses(criterion, [output], features, targets, 5.0)
+    parts = [
+        _losses(
+            criterion,
+            [QueryPredictions(output.class_logits[[i]], output.mask_embeddings[[i]])],
+            features[[i]],
+            [targets[i]],
+            2.5,
+        )
+        for i in range(2)
+    ]
+    for name in LOSSES:
+        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, whole[name])
 
 
 def test_the_order_of_the_masks_does_not_matter():
@@ -121,7 +165,7 @@ def test_the_class_loss_is_the_weighted_cross_entropy():
     output, features, targets = _photos((2,))
     criterion = QueryCriterion(num_points=200, class_weight=3.0, no_object_weight=0.2)
     torch.manual_seed(0)
-    queries, _ = criterion._match(output, features, 0, targets[0])
+    [[(queries, _)]] = criterion._match([output], features, targets)
     losses = _losses(criterion, [output], features, targets, 2.0)
     log_probability = output.class_logits[0].log_softmax(-1)
     nothing = [query for query in range(6) if query not in queries.tolist()]
@@ -130,18 +174,38 @@ def test_the_class_loss_is_the_weighted_cross_entropy():
 
 
 def test_a_pair_that_hardly_overlaps_is_dropped_but_its_class_counts():
+    """DropLoss: neither a loss nor a gradient of the mask."""
     targets = [torch.zeros(1, 24, 32, dtype=torch.bool)]
     targets[0][0, :8, :8] = True
     output, features, _ = _photos((1,), Q=1)
     elsewhere = torch.full_like(output.mask_embeddings, -20.0)
     elsewhere[0, 0, -4:] = 20.0
-    output = QueryPredictions(output.class_logits, elsewhere)
+    elsewhere.requires_grad_()
+    output = QueryPredictions(output.class_logits.requires_grad_(), elsewhere)
     plain = _losses(QueryCriterion(num_points=500), [output], features, targets, 1.0)
     dropped = _losses(
         QueryCriterion(num_points=500, drop_iou=0.1), [output], features, targets, 1.0
     )
     assert plain["loss_mask"] > 1
     assert dropped["loss_mask"] == dropped["loss_dice"] == 0
+    torch.testing.assert_close(dropped["loss_class"], plain["loss_class"])
+    sum(dropped[name] for name in LOSSES).backward()
+    assert not elsewhere.grad.any()
+    assert output.class_logits.grad.any()
+
+
+def test_pairs_that_overlap_more_keep_their_losses():
+    targets = _cell_masks((3,))
+    output = _perfect(_photos((3,))[0], targets, [4, 0, 2])
+    # The second mask's query says nothing at all.
+    output.mask_embeddings[0, 0] = -30.0
+    features = _photos((3,))[1]
+    plain, dropped = (
+        _losses(QueryCriterion(drop_iou=threshold), [output], features, targets, 3.0)
+        for threshold in (-1.0, 0.05)
+    )
+    assert 0 < dropped["loss_mask"] < 0.5 * plain["loss_mask"]
+    assert 0 < dropped["loss_dice"] < plain["loss_dice"] - 1
     torch.testing.assert_close(dropped["loss_class"], plain["loss_class"])
 
 
@@ -161,7 +225,7 @@ def test_photos_without_masks_teach_their_queries_to_say_nothing(masks):
 def test_more_masks_than_queries_leave_masks_out():
     output, features, targets = _photos((9,), Q=4)
     criterion = QueryCriterion(num_points=100)
-    queries, masks = criterion._match(output, features, 0, targets[0])
+    [[(queries, masks)]] = criterion._match([output], features, targets)
     assert sorted(queries.tolist()) == [0, 1, 2, 3]
     assert len(set(masks.tolist())) == 4
     assert all(torch.isfinite(v) for v in criterion([output], features, targets, 9.0).values())

@@ -54,6 +54,26 @@ def test_matching_per_prompt_is_the_matching_of_the_whole_matrix() -> None:
     assert len(answers) == len(pairs)
 
 
+def test_a_photo_of_one_mask() -> None:
+    every = make_targets()
+    targets = PromptTargets(every.masks[:1], every.boxes[:1], torch.zeros(1, 1, dtype=torch.int64))
+    logits, boxes = make_answers(prompts=1)
+    criterion = PromptCriterion(num_points=64)
+    answers, masks = criterion.match(logits, boxes, targets)
+    assert answers.shape == (1,)
+    assert masks.tolist() == [0]
+    losses = criterion(logits[0, answers], torch.ones(1), boxes[0, answers], targets, masks, 1.0)
+    assert all(value > 0 for value in losses.values())
+
+
+def test_all_prompts_are_matched_in_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfers = []
+    cpu = Tensor.cpu
+    monkeypatch.setattr(Tensor, "cpu", lambda x: transfers.append(x.shape) or cpu(x))
+    PromptCriterion(num_points=64).match(*make_answers(), make_targets())
+    assert transfers == [(6 * (3 + 1 + 4),)]
+
+
 def test_right_answers_are_found_in_any_order() -> None:
     criterion, targets = PromptCriterion(num_points=512), make_targets()
     small = torch.nn.functional.avg_pool2d(targets.masks[:, None].double(), 4)[:, 0]

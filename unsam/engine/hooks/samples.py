@@ -16,11 +16,14 @@ from unsam.errors import first_line
 from unsam.inference import Segmenter
 from unsam.structures import MaskSet
 from unsam.visualization import hstack, save_png
-from unsam.visualization.levels import draw_levels, fit_photo, tree_colours
+from unsam.visualization.levels import draw_levels, fit_photo, split_levels, tree_colours
 
 _PANEL_SIDE = 320
-_ALL = (1.0, 0.1)
-_COARSE_TO_FINE = (1.0, 0.4, 0.2, 0.1)
+_GAP = 6
+# Granularities between the coarse, middle and fine masks.
+_EDGES = (1.0, 0.4, 0.2, 0.1)
+# The largest IoU of two answers that are both drawn.
+_OVERLAP = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +31,9 @@ logger = logging.getLogger(__name__)
 class SamplesHook(Hook):
     """Draws a PNG per photo each period; training goes on exactly as if it had not.
 
-    The files are ``iter_<iteration>_<photo>.png``: the photo, its masks in the dataset, and the
-    model's masks for the whole photo, from coarse to fine. The main rank draws, the others wait.
+    The files are ``iter_<iteration>_<photo>.png``. Above: the photo and its masks in the dataset,
+    coarse, middle and fine; below: the photo and what the model finds in all of it, likewise. Grey
+    is what no mask covers. The main rank draws, the others wait.
 
     Args:
         period: steps between two pictures of a photo.
@@ -68,21 +72,28 @@ def spread(records: Sequence[ImageRecord], count: int) -> list[ImageRecord]:
 
 
 def draw_sample(record: ImageRecord, segmenter: Segmenter) -> np.ndarray:
-    """Return a row of pictures, ``uint8 [h, w, 3]``: see `SamplesHook`.
+    """Return the picture of a photo, ``uint8 [h, w, 3]``, RGB; see `SamplesHook`.
 
     Raises:
         DataError: the photo or its masks cannot be read.
     """
     photo = record.read_photo()
     small = fit_photo(photo, _PANEL_SIDE)
-    return hstack(
-        [
-            small,
-            *_panels(small, record.masks(), _ALL),
-            *_panels(small, segmenter.generate(photo), _COARSE_TO_FINE),
-        ]
+    rows = [
+        hstack([small, *_levels(small, masks)], _GAP)
+        for masks in (record.masks(), _best(segmenter.generate(photo)))
+    ]
+    white = np.full((_GAP, rows[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([rows[0], white, rows[1]])
+
+
+def _best(masks: MaskSet) -> MaskSet:
+    """Return the best of each level that hardly overlap; all of them would be cut to slivers."""
+    levels = [index for _, _, index in split_levels(masks.granularity, _EDGES)]
+    return masks.filter(
+        np.concatenate([index[masks.filter(index).nms(_OVERLAP)] for index in levels])
     )
 
 
-def _panels(photo: np.ndarray, masks: MaskSet, edges: Sequence[float]) -> list[np.ndarray]:
-    return [level.image for level in draw_levels(photo, masks, tree_colours(masks), edges)]
+def _levels(photo: np.ndarray, masks: MaskSet) -> list[np.ndarray]:
+    return [level.image for level in draw_levels(photo, masks, tree_colours(masks), _EDGES)]

@@ -1,0 +1,1 @@
+"""Label-free training on one's own photos, from a folder to a segmenter and a report."""
