@@ -64,6 +64,23 @@ def test_the_surface_changes_only_on_purpose() -> None:
             "--opts",
             "--to",
         ],
+        "segment": [
+            "--granularity",
+            "--image-root",
+            "--images",
+            "--output",
+            "--strict",
+            "--weights",
+        ],
+        "fit": [
+            "--config-file",
+            "--ground-truth",
+            "--images",
+            "--masks",
+            "--num-gpus",
+            "--output",
+            "--val-images",
+        ],
         "quickstart": ["--config-file", "--images", "--output"],
         "configs": [],
     }
@@ -103,6 +120,8 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "--config-file", "Base.yaml", "SEED"], 2, "KEY VALUE"),
         (["pseudo-masks", "--input", "nowhere", "--output", "out"], 1, "nowhere"),
         (["quickstart", "--images", "nowhere", "--output", "out"], 1, "nowhere"),
+        (["fit", "--images", "nowhere", "--output", "out"], 1, "nowhere"),
+        (["segment", "--images", "no", "--output", "out", "--weights", "w.pth"], 1, "no"),
         (["pseudo-masks", "--input", ".", "--output", "out", "--preset", "sam"], 2, "unsamv2"),
         (["gallery", "nowhere"], 1, "nowhere"),
         (

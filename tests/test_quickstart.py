@@ -41,7 +41,7 @@ def test_photos_become_a_report_and_a_rerun_goes_on(
     sides = [get_dataset(str(out / side)) for side in ("train", "held_out")]
     assert [len(side) for side in sides] == [2, 1]
     assert not {r.file_name for r in sides[0]} & {r.file_name for r in sides[1]}
-    results = json.loads((out / "run" / "results.json").read_text())["results"]
+    results = json.loads((out / "results.json").read_text())["results"]
     assert set(results) == {"trained model", "untrained model", "Otsu", "Slic", "Felzenszwalb"}
     page = (out / "report.html").read_text()
     for part in ("granularity 0.5", "Losses", "AR@1000", "untrained model"):

@@ -9,19 +9,20 @@ from unsam.regions.contours import contour_strength
 from unsam.structures import MaskSet
 
 
-def by_pixels(masks: np.ndarray) -> np.ndarray:
-    """The same from dense masks ``bool [N, H, W]``."""
-    count = np.zeros(masks.shape[1:], int)
+def by_pixels(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same from dense masks ``bool [N, H, W]`` and their weights ``[N]``."""
+    total = np.zeros(masks.shape[1:])
     for axis in (0, 1):
-        ends = np.zeros(masks.shape[1:], int)
+        ends = np.zeros(masks.shape[1:])
         later = [slice(None)] * 2
         later[axis] = slice(1, None)
         earlier = [slice(None)] * 2
         earlier[axis] = slice(None, -1)
-        ends[tuple(later)] = np.diff(masks.astype(int), axis=axis + 1).astype(bool).sum(0)
-        count = np.maximum(count, ends)
-        count[tuple(earlier)] = np.maximum(count[tuple(earlier)], ends[tuple(later)])
-    strength = np.log1p(count)
+        differ = np.diff(masks.astype(int), axis=axis + 1) != 0
+        ends[tuple(later)] = np.tensordot(weights, differ, 1)
+        total = np.maximum(total, ends)
+        total[tuple(earlier)] = np.maximum(total[tuple(earlier)], ends[tuple(later)])
+    strength = np.log1p(total)
     return np.round(255 * strength / max(strength.max(), 1e-12)).astype(np.uint8)
 
 
@@ -31,7 +32,12 @@ def test_it_equals_counting_on_pixels(size: tuple[int, int]) -> None:
     dense = rng.random((12, *size)) > 0.6
     dense[0], dense[1] = True, False
     dense[2, :, : size[1] // 2] = True
-    assert np.array_equal(contour_strength(MaskSet.from_masks(dense)), by_pixels(dense))
+    score = rng.random(12).astype(np.float32)
+    found = contour_strength(MaskSet.from_masks(dense, score=score))
+    expected = by_pixels(dense, score / score.max())
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    none = contour_strength(MaskSet.from_masks(dense, score=np.zeros(12)))
+    assert np.abs(none.astype(int) - by_pixels(dense, np.ones(12))).max() <= 1
 
 
 def test_boundaries_of_many_masks_are_the_strongest() -> None:

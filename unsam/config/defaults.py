@@ -45,8 +45,8 @@ def get_cfg() -> CfgNode:
 
 def _datasets() -> CfgNode:
     node = CfgNode()
-    # Each entry: a registered name, or a path: a folder of pseudo masks (JSON or shards), of SA-1B's
-    # photos and JSON files, of tars, WebDataset shards or TSV files; one such tar or TSV; COCO JSON.
+    # Each entry: a registered name, or a path: a folder of pseudo masks (JSON or shards), of
+    # SA-1B's photos and JSON files, of tars, WebDataset shards or TSV files; one tar or TSV; COCO.
     node.TRAIN = ()
     node.TEST = ()
     # How often each of TRAIN is drawn, relative to the others; empty draws every photo alike.

@@ -55,7 +55,9 @@ def objective_defaults() -> CfgNode:
         BOUNDARY_WIDTH=2,
         HARD_WEIGHT=2.0,
     )
-    # ViSA: patches of one semantic region, by frozen self-supervised FEATURES, are drawn together.
+    # ViSA: patches of one semantic region, by frozen FEATURES ("classical", or a ViT by timm's name
+    # with FEATURE_WEIGHTS), are drawn together. TARGET "affinity" of NUM_PAIRS pairs of patches, or
+    # "prototype" of the regions of so many patches.
     node.VISA = _objective(
         "cosine",
         0.0,
@@ -67,7 +69,8 @@ def objective_defaults() -> CfgNode:
         TEMPERATURE=0.1,
         NUM_PAIRS=1024,
     )
-    # The answer at a finer granularity lies within the one at a coarser for the same click.
+    # The answer at a finer granularity lies within the one at a coarser for the same click, for
+    # MASKS_PER_IMAGE clicks and granularities at least MIN_STEP apart.
     node.NESTING = _objective("constant", 0.0, 1.0, MASKS_PER_IMAGE=4, MIN_STEP=0.2)
     return node
 

@@ -14,7 +14,7 @@ from fvcore.common.config import CfgNode
 
 from unsam.checkpoint.atomic import write_text_atomic
 from unsam.errors import DataError
-from unsam.fit.photo_sets import FitInputs, PhotoSets, digest_of_masks
+from unsam.fit.photo_sets import FitInputs, PhotoSets, digest_of_masks, photo_root
 from unsam.fit.stage_file import StageFile, digest_of, digest_of_file
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def list_truths(cfg: CfgNode, root: Path, inputs: FitInputs, sets: PhotoSets) ->
     truths = [Truth(HELD_OUT, str(sets.held_out), image_root, digest)]
     if inputs.ground_truth is not None:
         name = str(inputs.ground_truth)
-        image_root, records = _read_ground_truth(cfg, inputs)
+        image_root, records = _read_ground_truth(cfg, inputs, sets)
         digest = digest_of_file(Path(name)) if Path(name).is_file() else name
         teacher = _teacher_of(records, cfg, root, inputs, sets)
         truths.append(Truth(GROUND_TRUTH, name, image_root, digest, teacher))
@@ -192,12 +192,15 @@ def _largest_object(records: Sequence[ImageRecord]) -> int:
     return max((int(record.masks().areas.max(initial=0)) for record in records), default=0)
 
 
-def _read_ground_truth(cfg: CfgNode, inputs: FitInputs) -> tuple[str, list[ImageRecord]]:
+def _read_ground_truth(
+    cfg: CfgNode, inputs: FitInputs, sets: PhotoSets
+) -> tuple[str, list[ImageRecord]]:
     """Return the folder of the photos of the ground truth ("": where it says), and its records."""
     from unsam.data import get_dataset
 
-    folders = [str(item) for item in (inputs.images, inputs.val_images) if item is not None]
-    roots = [cfg.DATASETS.IMAGE_ROOT] if cfg.DATASETS.IMAGE_ROOT else ["", *folders]
+    roots = ["", *(photo_root(folder) for folder in sets.masks)]
+    if cfg.DATASETS.IMAGE_ROOT:
+        roots = [cfg.DATASETS.IMAGE_ROOT]
     problem: DataError | None = None
     for root in roots:
         try:

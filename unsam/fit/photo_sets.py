@@ -121,6 +121,11 @@ def count_photos(folder: Path) -> int:
     return len(_manifest(folder)["images"])
 
 
+def photo_root(folder: Path) -> str:
+    """Return where the photos of a folder of pseudo masks are, "" if it does not say."""
+    return str(_manifest(folder).get("image_root") or "")
+
+
 def digest_of_masks(folder: Path) -> str:
     """Return a hash of the photos of a folder of pseudo masks and of how the masks were made."""
     manifest = _manifest(folder)
@@ -142,7 +147,7 @@ def _count_photos(photos: str | os.PathLike[str]) -> int:
 
 def _check_photos_of(masks: Path, images: str | os.PathLike[str] | None) -> None:
     """Check that masks made before are of the photos that were named with them, if any were."""
-    stated = str(_manifest(masks).get("image_root") or "")
+    stated = photo_root(masks)
     if images is not None and Path(stated).resolve() != Path(images).resolve():
         raise DataError(
             f"{masks}: masks of the photos in {stated}, not of those in {images}; give --masks "

@@ -37,9 +37,9 @@ _COLUMNS = {
     "1-IoU, best of 10 (looks at the truth)": "oracle_iou1",
 }
 _MEANING = {
-    HELD_OUT: "On {photos} photos that the model has never seen, against their own pseudo masks: "
+    HELD_OUT: "On {photos} that the model has never seen, against their pseudo masks: "
     "how much of its teacher it has learned, not how well it finds what people would draw.",
-    GROUND_TRUTH: "On {photos} photos with masks by people{shared}. Where the model's row is above "
+    GROUND_TRUTH: "On {photos} with masks by people{shared}. Where the model's row is above "
     "that of its teacher, it has learned more than it was taught.",
 }
 
@@ -173,7 +173,8 @@ def _add_numbers(report: Any, title: str, table: Table, photos: int, shared: int
         report.paragraph("There is no mask on these photos, so nothing to measure.")
         return
     also = f", {shared} of which it was trained on (without those masks)" if shared else ""
-    report.paragraph(_MEANING[title].format(photos=photos, shared=also))
+    counted = "1 photo" if photos == 1 else f"{photos} photos"
+    report.paragraph(_MEANING[title].format(photos=counted, shared=also))
     report.table(
         ["", *_COLUMNS],
         [

@@ -64,7 +64,9 @@ def segment_photos(
     """
     if segmenter.cfg is None:
         raise ValueError("the config of this model is not known; pass Segmenter(..., cfg=cfg)")
-    wanted = None if granularity is None else check_granularity(list(granularity)).tolist()
+    wanted = None if granularity is None else [float(value) for value in granularity]
+    if wanted is not None:
+        check_granularity(wanted)
     target = check_output(output, "json")
     check_manifest(target / MANIFEST, _MADE_BY)
     config = {"INFERENCE": _plain(segmenter.cfg.INFERENCE), "GRANULARITY": wanted}
@@ -132,7 +134,8 @@ def digest_of_weights(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(values.numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -166,6 +166,11 @@ class GranularSam(ClickTrainedModel):
             return super().segment_photo(photo, granularities, features)
         return self.contours.segment(self.encode, photo, granularities)
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of the image embedding."""
+        return self.image_encoder.embed_dim
+
     def patch_embeddings(self, features: EncodedImages) -> Tensor:
         """Return the image embedding, ``[B, C, h, w]`` at the encoder's stride."""
         return features.embedding

@@ -148,11 +148,19 @@ class SegmentationModel(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of `patch_embeddings`."""
+        raise NotImplementedError
+
     def patch_embeddings(self, features: Any) -> Tensor:
-        """Return one embedding per patch of the padded input, ``[B, C, h, w]``, with gradient.
+        """Return one embedding per patch of the padded input, with gradient.
 
         Args:
             features: what `encode` returned for B photos.
+
+        Returns:
+            ``[B, patch_dim, h, w]``.
         """
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ import torch
 
 from tests.modeling.objectives.photos import context_of, photo
 from unsam.modeling.objectives import WeightSchedule
-from unsam.modeling.objectives.patch_objective import PatchObjective, mask_coverage, patch_dim
+from unsam.modeling.objectives.patch_objective import PatchObjective, mask_coverage
 
 
 class Seen(PatchObjective):
@@ -51,6 +51,6 @@ def test_a_photo_smaller_than_a_patch_has_nothing_to_say(model) -> None:
 
 def test_asking_for_the_channels_leaves_the_random_numbers_as_they_were(model) -> None:
     before = torch.get_rng_state()
-    assert patch_dim(model) == 32
+    assert model.patch_dim == 32
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training

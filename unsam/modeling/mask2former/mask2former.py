@@ -142,6 +142,11 @@ class Mask2Former(SegmentationModel):
         chosen, _ = self._choose_targets(batch, random.fork("queries"))
         return sum(int(some.sum()) for some in chosen)
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of the mask features."""
+        return self.pixel_decoder.mask_projection.out_channels
+
     def patch_embeddings(self, features: PixelFeatures) -> Tensor:
         """Return the mask features, ``[B, C, h, w]`` at a quarter of the input."""
         return features.mask_features

@@ -13,7 +13,7 @@ from unsam.modeling.granularity_encoding import GranularityEncoding
 from unsam.modeling.interactive import choose_masks
 from unsam.modeling.layers import Mlp
 from unsam.modeling.objectives.objective import OBJECTIVES
-from unsam.modeling.objectives.patch_objective import PURE_COVERAGE, PatchObjective, patch_dim
+from unsam.modeling.objectives.patch_objective import PURE_COVERAGE, PatchObjective
 from unsam.modeling.objectives.weight_schedule import WeightSchedule
 from unsam.modeling.segmentation_model import SegmentationModel
 
@@ -73,7 +73,7 @@ class Contrast(PatchObjective):
         """Translate ``OBJECTIVES.CONTRAST`` into the constructor's arguments."""
         node = cfg.OBJECTIVES.CONTRAST
         return {
-            "embed_dim": patch_dim(model),
+            "embed_dim": model.patch_dim,
             "projection_dim": node.PROJECTION_DIM,
             "temperature": node.TEMPERATURE,
             "masks_per_image": node.MASKS_PER_IMAGE,

@@ -83,13 +83,3 @@ def mask_coverage(masks: Tensor, stride: int) -> Tensor:
         belongs to no patch.
     """
     return F.avg_pool2d(masks[:, None].to(torch.float32), stride)[:, 0]
-
-
-@torch.no_grad()
-def patch_dim(model: SegmentationModel) -> int:
-    """Return the channels of a model's patch embeddings, from those of a blank photo."""
-    devices = [model.device] if model.device.type == "cuda" else []
-    # Dropout in the encoder must not move the random numbers of the run.
-    with torch.random.fork_rng(devices):
-        features = model.encode([torch.zeros(3, 64, 64, dtype=torch.uint8)])
-        return model.patch_embeddings(features).shape[1]

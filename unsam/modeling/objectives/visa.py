@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from unsam.modeling.interactive import choose_masks
 from unsam.modeling.objectives.frozen_features import FrozenFeatures, build_frozen_features
 from unsam.modeling.objectives.objective import OBJECTIVES
-from unsam.modeling.objectives.patch_objective import PatchObjective, patch_dim
+from unsam.modeling.objectives.patch_objective import PatchObjective
 from unsam.modeling.objectives.weight_schedule import WeightSchedule
 from unsam.modeling.segmentation_model import SegmentationModel
 
@@ -84,7 +84,7 @@ class Visa(PatchObjective):
         """Translate ``OBJECTIVES.VISA`` into the constructor's arguments."""
         node = cfg.OBJECTIVES.VISA
         return {
-            "embed_dim": patch_dim(model),
+            "embed_dim": model.patch_dim,
             "features": build_frozen_features(node.FEATURES, node.FEATURE_WEIGHTS),
             "target": node.TARGET,
             "boundary_width": node.BOUNDARY_WIDTH,

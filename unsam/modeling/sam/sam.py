@@ -167,6 +167,11 @@ class Sam(ClickTrainedModel):
         pixels = padded_pixels(images, size, self.pixel_mean, self.pixel_std)
         return SamFeatures(self.image_encoder(pixels), self.prompt_encoder.position())
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of the image embedding."""
+        return self.prompt_encoder.embed_dim
+
     def patch_embeddings(self, features: SamFeatures) -> Tensor:
         """Return the image embedding, ``[B, C, h, w]`` at 16 pixels per cell."""
         return features.embedding

@@ -164,6 +164,11 @@ class Sam2(ClickTrainedModel):
         pixels = padded_pixels(images, size, self.pixel_mean, self.pixel_std)
         return encode_pixels(self.network, pixels)
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of the image embedding."""
+        return self.network.config.prompt_encoder_config.hidden_size
+
     def patch_embeddings(self, features: Sam2Features) -> Tensor:
         """Return the image embedding, ``[B, C, h, w]`` at 16 pixels per cell."""
         return features.embedding

@@ -261,6 +261,11 @@ class SemanticSam(PromptableModel):
         drawn = self._draw(batch, size, random.fork("prompts"), tasks)
         return sum(asked.num_targets for asked in drawn if asked is not None)
 
+    @property
+    def patch_dim(self) -> int:
+        """Channels of the mask features."""
+        return self.pixel_decoder.mask_projection.out_channels
+
     def patch_embeddings(self, features: EncodedPhotos) -> Tensor:
         """Return the mask features, ``[B, C, h, w]`` at a quarter of the input."""
         return features.mask_features
