@@ -138,6 +138,7 @@ def test_trouble_names_the_photo(record: ImageRecord) -> None:
         ({"jitter_scale": (0.1, 2.0)}, "JITTER_SCALE.*fixed"),
         ({"shape": "fixed", "jitter_scale": (2.0, 0.1)}, "JITTER_SCALE"),
         ({"shear": 90.0}, "SHEAR"),
+        ({"rotation": -10.0}, "ROTATION"),
         ({"copy_paste_scale": (0.0, 1.0)}, "COPY_PASTE_SCALE"),
     ],
 )

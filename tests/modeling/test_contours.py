@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from unsam.config import get_cfg
+from unsam.errors import ConfigError
 from unsam.inference import Segmenter
 from unsam.modeling import GranularSam, build_model
 
@@ -77,9 +79,21 @@ def test_masks_come_at_the_size_of_the_photo(model: GranularSam) -> None:
     assert Segmenter(model, "cpu").generate(photo).size == (30, 100)
 
 
-def test_bad_settings_are_named() -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SCALES", ()),
+        ("SCALES", (1.0, math.nan)),
+        ("IMAGE_SIZE", 0),
+        ("DIMS", (8, 8)),
+        ("BASINS", ((1.0,),)),
+        ("GAIN", 0.0),
+        ("FEATURE_SCALE", math.nan),
+    ],
+)
+def test_bad_settings_are_named(key: str, value: Any) -> None:
     cfg = get_cfg()
     cfg.MODEL.CONTOURS.ENABLED = True
-    cfg.MODEL.CONTOURS.SCALES = ()
-    with pytest.raises(ValueError, match="SCALES and IMAGE_SIZE are over 0"):
+    cfg.MODEL.CONTOURS[key] = value
+    with pytest.raises(ConfigError, match=rf"\b{key}\b"):
         build_model(cfg)

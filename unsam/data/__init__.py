@@ -4,8 +4,7 @@ from unsam.data.catalog import (
     ImageRecord,
     dataset_names,
     get_dataset,
-    get_training_sets,
     register_dataset,
 )
 
-__all__ = ["ImageRecord", "dataset_names", "get_dataset", "get_training_sets", "register_dataset"]
+__all__ = ["ImageRecord", "dataset_names", "get_dataset", "register_dataset"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from unsam.annotations.coco import COCO_NAME
@@ -60,19 +60,6 @@ def get_dataset(spec: str, image_root: str = "") -> list[ImageRecord]:
     if not records:
         raise DataError(f"dataset '{spec}' has no photo")
     return records
-
-
-def get_training_sets(specs: Sequence[str], image_root: str = "") -> list[list[ImageRecord]]:
-    """Return the records of each of several datasets, in order, as ``DATASETS.TRAIN`` names them.
-
-    Args:
-        specs: as of `get_dataset`.
-        image_root: as of `get_dataset`, for all of them.
-
-    Raises:
-        DataError: as of `get_dataset`.
-    """
-    return [get_dataset(spec, image_root) for spec in specs]
 
 
 def _load_path(spec: str, image_root: str) -> list[ImageRecord]:

@@ -109,9 +109,9 @@ class TrainingMapper:
                 f"INPUT.JITTER_SCALE {tuple(jitter_scale)} has an effect with INPUT.SHAPE fixed "
                 f"only, got {shape}; set it to (1.0, 1.0) or change the shape"
             )
-        if abs(rotation) > 180 or abs(shear) > 80:
+        if not (0 <= rotation <= 180 and 0 <= shear <= 80):
             raise ConfigError(
-                "INPUT.ROTATION and INPUT.SHEAR must be degrees up to 180 and 80, got "
+                "INPUT.ROTATION and INPUT.SHEAR must be degrees from 0 to 180 and 80, got "
                 f"{rotation} and {shear}"
             )
         self._image_size = image_size

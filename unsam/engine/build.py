@@ -11,6 +11,7 @@ from fvcore.common.config import CfgNode
 
 from unsam.checkpoint.checkpointer import Checkpointer
 from unsam.config import config_text
+from unsam.config.bounds import check_bounds
 from unsam.data import ImageRecord, get_dataset
 from unsam.data.loader import TrainLoader, build_train_loader
 from unsam.data.task_sampler import AdaptiveTaskSampler
@@ -35,7 +36,7 @@ from unsam.modeling.granular_parts import freeze_all_but_granularity
 from unsam.modeling.interactive import PromptKind
 from unsam.modeling.precision import autocast_dtype
 from unsam.modeling.training_model import TrainingModel
-from unsam.solver import Schedule, build_optimizer, check_bounds, freeze
+from unsam.solver import Schedule, build_optimizer, freeze
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FOLDER = "samples"

@@ -24,6 +24,9 @@ class ContourDecoder(nn.Module):
         embed_dim: channels of the embedding at stride 16.
         high_res_dims: channels of the finer maps, finest (stride 4) first.
         dims: channels at strides 1, 2, 4 and 8.
+
+    Raises:
+        ValueError: not four numbers over 0.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class ContourDecoder(nn.Module):
         dims: tuple[int, int, int, int] = (12, 24, 48, 64),
     ) -> None:
         super().__init__()
+        if len(dims) != 4 or min(dims) < 1:
+            raise ValueError(f"MODEL.CONTOURS.DIMS are four numbers of at least 1, got {dims}")
         full, half, quarter, eighth = dims
         self.pixels = nn.Conv2d(3, full, 3, padding=1)
         self.halves = _block(full, half, stride=2)

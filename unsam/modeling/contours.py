@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class Contours(nn.Module):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not scales or min(scales) <= 0 or image_size < 1:
+        if not scales or not all(0 < scale < math.inf for scale in scales) or image_size < 1:
             raise ValueError(
                 f"MODEL.CONTOURS: SCALES and IMAGE_SIZE are over 0, got {tuple(scales)} and "
                 f"{image_size}"

@@ -35,6 +35,9 @@ class ContourHierarchy:
         nms_iou: of two masks with a larger IoU the one with less score goes.
         max_masks: the most masks of a photo.
         min_area_share: least area of a mask, as a share of the photo.
+
+    Raises:
+        ValueError: basins that are no pairs, or a number out of its range.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class ContourHierarchy:
     ) -> None:
         if not basins or any(len(pair) != 2 or min(pair) < 0 for pair in basins):
             raise ValueError(f"BASINS are pairs of smoothing and depth, at least 0, got {basins}")
+        if not (gain > 0 and feature_scale > 0):
+            raise ValueError(f"GAIN and FEATURE_SCALE are over 0, got {gain} and {feature_scale}")
         self.basins = tuple((float(sigma), float(depth)) for sigma, depth in basins)
         self.gain = gain
         self.feature_scale = feature_scale

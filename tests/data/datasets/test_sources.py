@@ -17,7 +17,6 @@ from unsam.annotations import records as records_module
 from unsam.annotations.convert import convert_annotations
 from unsam.annotations.tsv import line_offsets
 from unsam.data import get_dataset
-from unsam.data.catalog import get_training_sets
 from unsam.errors import DataError
 
 
@@ -109,16 +108,6 @@ def test_photos_of_a_folder_may_lie_elsewhere(sa1b_folder: Path, tmp_path: Path)
         get_dataset(str(sa1b_folder))
     records = get_dataset(str(sa1b_folder), str(photos))
     assert [record.file_name for record in records] == [str(photos / name) for name in NAMES]
-
-
-def test_sets_stay_apart_in_their_order(sa1b_folder: Path, tmp_path: Path) -> None:
-    tar = pack(sa1b_folder, tmp_path / "a.tar")
-    (sa1b_folder / "sa_2.json").unlink()
-    sets = get_training_sets([str(sa1b_folder), str(tar)])
-    assert [[record.masks() for record in records] for records in sets] == [
-        [masks_of(0), masks_of(2)],
-        [masks_of(0), masks_of(1), masks_of(2)],
-    ]
 
 
 def test_a_photo_of_a_tar_without_masks_is_named(sa1b_folder: Path, tmp_path: Path) -> None:

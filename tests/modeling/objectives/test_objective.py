@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -53,6 +55,10 @@ def test_an_objective_that_needs_a_teacher_asks_for_one(tiny_model, name):
         ("CONSISTENCY", "MASKS_PER_IMAGE", 0),
         ("CONSISTENCY", "START", 0.9),
         ("PROPAGATION", "POINTS_PER_SIDE", 0),
+        ("PROPAGATION", "BOX_PROBABILITY", 1.5),
+        ("CONTRAST", "TEMPERATURE", math.nan),
+        ("VISA", "WEIGHT", math.inf),
+        ("VISA", "BOUNDARY_WIDTH", math.inf),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_node_in_one_line(tiny_model, name, key, value):
@@ -60,7 +66,7 @@ def test_a_wrong_value_is_refused_by_its_node_in_one_line(tiny_model, name, key,
     cfg.SOLVER.EMA.DECAY = 0.9
     cfg.OBJECTIVES[name].WEIGHT = 1.0
     cfg.OBJECTIVES[name][key] = value
-    with pytest.raises(ConfigError, match=f"OBJECTIVES.{name}") as caught:
+    with pytest.raises(ConfigError, match=rf"^OBJECTIVES\.{name}\b.*\b{key}\b") as caught:
         build_objectives(cfg, tiny_model)
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class Contrast(PatchObjective):
         super().__init__(schedule=schedule)
         if min(projection_dim, masks_per_image, anchors_per_mask) < 1:
             raise ValueError("PROJECTION_DIM, MASKS_PER_IMAGE and ANCHORS_PER_MASK are at least 1")
-        if temperature <= 0 or hard_weight <= 0 or boundary_width < 0:
+        if not (temperature > 0 and 0 < hard_weight < math.inf and boundary_width >= 0):
             raise ValueError("TEMPERATURE and HARD_WEIGHT are over 0, BOUNDARY_WIDTH at least 0")
         self.projection = Mlp((embed_dim, embed_dim, projection_dim))
         self.scale = GranularityEncoding(embed_dim=projection_dim, dropout=0.0)

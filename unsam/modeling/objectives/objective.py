@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from fvcore.common.config import CfgNode
@@ -64,14 +65,14 @@ def build_objectives(cfg: CfgNode, model: SegmentationModel) -> dict[str, Object
     """Return the objectives whose weight is over zero, by name, in the order of the config.
 
     Raises:
-        ConfigError: a weight below zero, a broken schedule, or one that needs a teacher without
+        ConfigError: a weight below zero or not finite, a broken schedule, or one that needs a teacher without
             ``SOLVER.EMA.DECAY``.
     """
     built: dict[str, Objective] = {}
     for name, node in cfg.OBJECTIVES.items():
         if node.WEIGHT == 0:
             continue
-        if node.WEIGHT < 0:
+        if not 0 < node.WEIGHT < math.inf:
             raise ConfigError(f"OBJECTIVES.{name}.WEIGHT is at least 0, got {node.WEIGHT}")
         kind = OBJECTIVES.get(name.capitalize())
         if kind.needs_teacher and cfg.SOLVER.EMA.DECAY <= 0:

@@ -63,7 +63,7 @@ class Propagation(TwoViewObjective):
         box_probability: chance that the prompt is the box of the mask, up to a tenth off.
 
     Raises:
-        ValueError: no points, or fewer than one mask per photo.
+        ValueError: no points, fewer than one mask per photo, or a share out of [0, 1].
     """
 
     def __init__(
@@ -88,6 +88,12 @@ class Propagation(TwoViewObjective):
         )
         if points_per_side < 1:
             raise ValueError(f"POINTS_PER_SIDE is at least 1, got {points_per_side}")
+        shares = (quality_threshold, stability_threshold, box_probability)
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(
+                "QUALITY_THRESHOLD, STABILITY_THRESHOLD and BOX_PROBABILITY are in [0, 1], got "
+                f"{shares}"
+            )
         self.points_per_side = points_per_side
         self.quality_threshold = quality_threshold
         self.stability_threshold = stability_threshold

@@ -165,11 +165,18 @@ class SecondViewAugmentation:
                 "INPUT.SECOND_VIEW.CROP_SCALE is a range within (0, 1], smaller first, got "
                 f"{self.crop_scale}"
             )
-        if not (0 <= self.shear <= 45 and 0 <= self.colour_jitter < 1 and self.blur >= 0):
+        if not (0 <= self.rotation <= 180 and 0 <= self.shear <= 45):
             raise ValueError(
-                "INPUT.SECOND_VIEW needs SHEAR in [0, 45], COLOUR_JITTER in [0, 1) and BLUR of at "
-                f"least 0, got {self.shear}, {self.colour_jitter} and {self.blur}"
+                "INPUT.SECOND_VIEW needs ROTATION in [0, 180] and SHEAR in [0, 45], got "
+                f"{self.rotation} and {self.shear}"
             )
+        if not (0 <= self.flip_probability <= 1 and 0 <= self.colour_jitter < 1):
+            raise ValueError(
+                "INPUT.SECOND_VIEW needs FLIP_PROBABILITY in [0, 1] and COLOUR_JITTER in [0, 1), "
+                f"got {self.flip_probability} and {self.colour_jitter}"
+            )
+        if not 0 <= self.blur < math.inf:
+            raise ValueError(f"INPUT.SECOND_VIEW needs BLUR of at least 0, got {self.blur}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

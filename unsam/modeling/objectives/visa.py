@@ -69,7 +69,7 @@ class Visa(PatchObjective):
         super().__init__(schedule=schedule)
         if target not in TARGETS:
             raise ValueError(f"TARGET is one of {', '.join(TARGETS)}, got '{target}'")
-        if min(boundary_width, temperature) <= 0 or num_pairs < 2:
+        if not (0 < boundary_width < math.inf and temperature > 0 and num_pairs >= 2):
             raise ValueError("BOUNDARY_WIDTH and TEMPERATURE are over 0, NUM_PAIRS at least 2")
         # Linear: what the features know shall get into the encoder, not into this head.
         self.head = nn.Linear(embed_dim, features.dim, bias=False)

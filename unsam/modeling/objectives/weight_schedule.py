@@ -30,10 +30,10 @@ class WeightSchedule:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"a weight's schedule is one of {', '.join(KINDS)}, got '{self.kind}'")
+            raise ValueError(f"SCHEDULE is one of {', '.join(KINDS)}, got '{self.kind}'")
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
-                f"a schedule starts and ends within 0 to 1, got {self.start} to {self.end}"
+                f"START and END are shares of the training, in order, got {self.start} and {self.end}"
             )
 
     def __call__(self, progress: float) -> float:

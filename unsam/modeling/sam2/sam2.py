@@ -167,7 +167,7 @@ class Sam2(ClickTrainedModel):
     @property
     def patch_dim(self) -> int:
         """Channels of the image embedding."""
-        return self.network.config.prompt_encoder_config.hidden_size
+        return self.network.prompt_encoder.hidden_size
 
     def patch_embeddings(self, features: Sam2Features) -> Tensor:
         """Return the image embedding, ``[B, C, h, w]`` at 16 pixels per cell."""
