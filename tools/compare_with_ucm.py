@@ -19,7 +19,7 @@ from unsam.config import get_cfg
 from unsam.data import get_dataset
 from unsam.errors import DataError
 from unsam.evaluation.average_recall import AverageRecallEvaluator
-from unsam.structures import MaskSet, read_photo
+from unsam.structures import MaskSet
 
 FIGURES = ("AR@1000", "AR@1000_best_overlap", "mean_best_iou", "masks_per_photo")
 
@@ -60,7 +60,7 @@ def main() -> int:
         for name in ("gPb-UCM", "default")
     }
     for record in records:
-        photo = read_photo(record.file_name)
+        photo = record.read_photo()
         sample = {"image": photo, "image_id": record.image_id, "file_name": record.file_name}
         contours = cv2.imread(str(folder / f"{Path(record.file_name).stem}.png"), -1)
         evaluators["gPb-UCM"].process([sample], [ucm_regions(contours)])

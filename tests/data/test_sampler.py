@@ -60,6 +60,21 @@ def test_a_step_has_the_same_samples_for_any_number_of_ranks_and_after_a_resume(
     assert [sorted(step) for step in shared] == [sorted(step) for step in alone]
 
 
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 4), (2, 2), (4, 1)])
+def test_micro_batches_are_the_same_however_many_ranks_share_them(
+    world: int, accumulate: int
+) -> None:
+    order = PhotoOrder([30], seed=3)
+    samplers = [
+        iter(ResumableSampler(order, 12, rank=rank, world_size=world, accumulate=accumulate))
+        for rank in range(world)
+    ]
+    # Part by part, the ranks in turn: the numbers by which the trainer seeds them.
+    dealt = [next(sampler) for _ in range(2 * accumulate) for sampler in samplers]
+    keys = [order.key(position) for position in range(24)]
+    assert dealt == [keys[first : first + 3] for first in range(0, 24, 3)]
+
+
 @given(length=st.integers(1, 30), batch=st.integers(1, 7))
 def test_every_pass_has_every_photo_once(length: int, batch: int) -> None:
     steps = steps_of(PhotoOrder([length], seed=3), batch, 1, 1, 0, 3 * length)

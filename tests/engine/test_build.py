@@ -59,7 +59,7 @@ def test_checkpointed_activations_train_alike(cfg: CfgNode, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("MAX_ITER", 0, r"SOLVER\.MAX_ITER is a number of at least 1, got 0"),
+        ("MAX_ITER", 0, r"SOLVER\.MAX_ITER is at least 1, got 0"),
         ("LAYER_DECAY", 2.0, r"SOLVER\.LAYER_DECAY .* got 2\.0"),
         ("FREEZE", ("encoder.*",), r"SOLVER\.FREEZE: 'encoder\.\*' matches no parameter"),
         ("SCHEDULE", "poly", r"SOLVER\.SCHEDULE is one of"),

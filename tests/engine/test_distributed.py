@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,12 @@ def test_run_of_two_goes_on_alone(folder: Path, ranks: list[dict[str, Any]]) -> 
 @pytest.mark.parametrize(("mode", "code"), [("raise", 1), ("kill", 137)])
 def test_dead_worker_ends_the_command(mode: str, code: int) -> None:
     started = time.monotonic()
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     with pytest.raises(SystemExit) as caught:
         launch(sleep_or_die, (mode,), 2)
     assert caught.value.code == code
+    # Ctrl-C is the caller's own again.
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
     assert time.monotonic() - started < 60
 
 

@@ -13,6 +13,7 @@ import torch
 
 from tests.engine.equality import same
 from tests.engine.tiny import Recorder, SignalAt, make_dataset, make_trainer, tiny_cfg
+from tests.modeling.conftest import tiny_cfg as tiny_model_cfg
 from unsam.checkpoint.checkpointer import load_checkpoint
 from unsam.config import config_text
 from unsam.engine.run_state import _changes, resume_newest
@@ -201,6 +202,17 @@ def test_another_architecture_is_refused(annotations: Path, tmp_path: Path) -> N
     trainer.model.head = torch.nn.Linear(8, 1)
     with pytest.raises(CheckpointError, match=r"0 missing, 0 left over, 1 of another shape"):
         resume_newest(trainer, checkpointer, config_text(cfg))
+
+
+def test_other_objectives_are_refused_in_one_line(annotations: Path, tmp_path: Path) -> None:
+    cfg = tiny_cfg(annotations, tmp_path, MAX_ITER=1)
+    cfg.MODEL = tiny_model_cfg().MODEL
+    make_trainer(cfg)[0].train()
+    cfg.OBJECTIVES.CONTRAST.WEIGHT = 1.0
+    trainer, checkpointer = make_trainer(cfg)
+    with pytest.raises(CheckpointError, match="resume with the OBJECTIVES of the run") as caught:
+        resume_newest(trainer, checkpointer, config_text(cfg))
+    assert "\n" not in str(caught.value)
 
 
 def test_another_model_in_the_config_is_refused_before_anything_is_touched(

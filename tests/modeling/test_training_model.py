@@ -71,6 +71,8 @@ def test_objectives_are_weighted_by_progress_and_left_out_at_zero() -> None:
 def test_every_parameter_has_a_gradient_even_when_its_objective_is_off() -> None:
     training = TrainingModel(OneWeight(), {"SQUARE": Square(schedule=WeightSchedule(1, "linear"))})
     losses = training(batch(), 6.0, 0.0)
+    assert losses.keys() == {"loss_a", "metric"}
+    assert losses["loss_a"].item() == pytest.approx(4 / 6)
     sum(value for name, value in losses.items() if name.startswith("loss_")).backward()
     assert all(parameter.grad is not None for parameter in training.parameters())
     assert training.objectives["SQUARE"].head.grad == 0

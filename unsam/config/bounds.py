@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fvcore.common.config import CfgNode
 
@@ -120,10 +120,14 @@ def check_bounds(cfg: CfgNode) -> None:
         for key in keys:
             value = _value(cfg, key)
             numbers = value if isinstance(value, tuple | list) else (value,)
-            if not all(math.isfinite(number) and holds(number) for number in numbers):
+            if not all(_is_finite(number) and holds(number) for number in numbers):
                 shown = list(value) if isinstance(value, tuple) else value
                 raise ConfigError(f"{key} is {text}, got {shown}")
 
 
-def _value(cfg: CfgNode, key: str) -> float | tuple[float, ...] | list[float]:
-    return reduce(getattr, key.split("."), cfg)  # type: ignore[arg-type, return-value]
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    return reduce(getattr, key.split("."), cfg)

@@ -352,7 +352,7 @@ def _evaluation() -> CfgNode:
     node.SEGMENTER = "model"
     # For StoredMasks: the dataset whose masks are evaluated, such as a folder of pseudo masks.
     node.STORED_MASKS = ""
-    # AverageRecallEvaluator (whole image), InteractiveEvaluator (clicks; the model only).
+    # AverageRecallEvaluator (whole image), InteractiveEvaluator (clicks; models and StoredMasks).
     node.EVALUATORS = ("AverageRecallEvaluator",)
     # Only the first so many photos of each test set; 0 takes all.
     node.MAX_IMAGES = 0

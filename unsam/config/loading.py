@@ -200,11 +200,11 @@ def _merge(node: CfgNode, values: dict[str, Any], source: str, prefix: tuple[str
 
 
 def _coerce(value: Any, old: Any, key: str, source: str) -> Any:
-    """Return `value` in the type of `old`; ints become floats and lists tuples, nothing else."""
+    """Return `value` in the type of `old`; ints become floats and lists tuples, inner ones too."""
     if isinstance(value, _Literal):
         value = _decode(value, old)
     if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
+        value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(old, float) and isinstance(value, str):

@@ -25,9 +25,11 @@ class Order(Protocol):
 class ResumableSampler:
     """Endless micro-batches of one rank, from any position, for any number of ranks.
 
-    Optimizer step s takes samples ``[s * batch_size, (s + 1) * batch_size)`` of the order, dealt
-    out to the ranks in turn. So the samples of a step are the same whatever the number of ranks,
-    and nothing is lost or repeated when a run goes on from ``start`` with another number.
+    Optimizer step s takes samples ``[s * batch_size, (s + 1) * batch_size)`` of the order. They are
+    cut into ``world_size * accumulate`` micro-batches, which are dealt out to the ranks in turn. So
+    the samples of a step are the same whatever the number of ranks, and nothing is lost or repeated
+    when a run goes on from ``start`` with another number; and four parts on one rank are the same
+    micro-batches, with the same numbers, as two parts on each of two.
 
     Args:
         order: the samples of the whole run, one after the other.
@@ -68,8 +70,7 @@ class ResumableSampler:
         position = self._start
         size = self._batch_size // (self._world_size * self._accumulate)
         while True:
-            mine = range(position + self._rank, position + self._batch_size, self._world_size)
-            keys = [self._order.key(place) for place in mine]
             for part in range(self._accumulate):
-                yield keys[part * size : (part + 1) * size]
+                first = position + (part * self._world_size + self._rank) * size
+                yield [self._order.key(place) for place in range(first, first + size)]
             position += self._batch_size

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -59,28 +60,34 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], num_proces
     # Each worker reports its own error; torch's account of who ended whom would bury it.
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    previous = _pass_on_requeue_signal()
     try:
-        elastic_launch(config, _report_errors)(function, *arguments)
+        with _signals_passed_on():
+            elastic_launch(config, _report_errors)(function, *arguments)
     except ChildFailedError as error:
         # Its siblings were ended because of the first.
         rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
         raise SystemExit(_exit_code(rank, failure)) from None
     except SignalException as error:
         raise SystemExit(exit_code_of(error.sigval)) from None
-    finally:
-        if REQUEUE_SIGNAL:
-            signal.signal(REQUEUE_SIGNAL, previous)
 
 
-def _pass_on_requeue_signal() -> Any:
-    """Treat SIGUSR1 as torch's launcher treats SIGTERM; return the handler that was there."""
+@contextlib.contextmanager
+def _signals_passed_on() -> Iterator[None]:
+    """Treat SIGUSR1 as torch treats SIGTERM; put back the handlers that torch leaves behind."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
         raise SignalException(f"signal {number}", signal.Signals(number))
 
-    return signal.signal(REQUEUE_SIGNAL, stop) if REQUEUE_SIGNAL else None
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    if REQUEUE_SIGNAL:
+        signal.signal(REQUEUE_SIGNAL, stop)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _exit_code(rank: int, failure: ProcessFailure) -> int:

@@ -24,7 +24,7 @@ from unsam.engine import distributed
 from unsam.errors import ConfigError
 from unsam.modeling import SegmentationModel
 from unsam.modeling.encoder_layers import encoder_blocks
-from unsam.modeling.training_model import TrainingModel
+from unsam.modeling.training_model import TrainingModel, add_zeros
 
 KINDS = ("ddp", "fsdp")
 
@@ -118,7 +118,7 @@ class ShardedModel(LoneModel):
         if self._last_output is not None:
             # A batch without masks sends no gradient through the encoder; zeros keep this
             # rank's exchanges in the order of the others'.
-            losses["loss_zero"] = losses.get("loss_zero", 0) + 0.0 * self._last_output.sum()
+            add_zeros(losses, [self._last_output])
             self._last_output = None
         return losses
 

@@ -93,7 +93,7 @@ def resume_newest(trainer: Trainer, checkpointer: Checkpointer, config: str) -> 
 def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     name = yaml.safe_load(state["config"])["MODEL"]["META_ARCHITECTURE"]
     fit_model_weights(trainer.model, state["model"], name=str(path), architecture=name)
-    trainer.training_model.objectives.load_state_dict(state.get("objectives", {}))
+    _restore_objectives(trainer, state.get("objectives", {}), path)
     _restore_average(trainer, state.get("average", {}))
     _restore_optimizer(trainer.optimizer, state["optimizer"], path)
     if state["scaler"]:
@@ -113,6 +113,16 @@ def _restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
             len(states),
             distributed.world_size(),
         )
+
+
+def _restore_objectives(trainer: Trainer, saved: dict[str, Any], path: Path) -> None:
+    try:
+        trainer.training_model.objectives.load_state_dict(saved)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: what its objectives have learnt does not fit those of this run; resume with "
+            "the OBJECTIVES of the run"
+        ) from error
 
 
 def _restore_average(trainer: Trainer, saved: dict[str, Any]) -> None:

@@ -246,7 +246,7 @@ class Trainer:
     def _backward(
         self, batch: list[Sample], number: int, num_masks: float
     ) -> dict[str, torch.Tensor]:
-        # The same numbers for the same samples, whichever process has them and after any resume.
+        # The same numbers for the same micro-batch, whichever process has it and after any resume.
         place = number * distributed.world_size() + distributed.rank()
         random_state.seed_torch(self._seed, self.iteration, place)
         with torch.autocast(

@@ -73,7 +73,7 @@ class AverageRecallEvaluator(Evaluator):
             for text, score in zip(texts, scores.tolist(), strict=True)
         ]
         images = [
-            {"id": item.image_id, "height": item.height, "width": item.width}
+            {"id": item.image_id, "height": item.size[0], "width": item.size[1]}
             for item in self._ordered()
         ]
         scores = score_detections(images, truth, detections, max_detections=self.max_detections)

@@ -16,7 +16,7 @@ from unsam.evaluation.evaluator import Evaluator, raise_on_every_rank, rank_and_
 from unsam.evaluation.interactive import PromptSegmenter
 from unsam.evaluation.results import Results
 from unsam.evaluation.stored_masks import StoredMasks
-from unsam.structures import MaskSet, read_photo
+from unsam.structures import MaskSet
 
 MODEL = "model"
 """The value of ``EVALUATION.SEGMENTER`` that stands for the trained model."""
@@ -132,11 +132,11 @@ def _evaluate_photo(
     evaluators: list[Evaluator],
     granularity: float | Sequence[float] | None,
 ) -> None:
-    image = read_photo(record.file_name)
+    image = record.read_photo()
     if image.shape[:2] != record.size:
         raise DataError(
             f"{record.file_name}: the photo is {image.shape[1]}x{image.shape[0]} pixels, its "
-            f"annotations are for {record.width}x{record.height}"
+            f"annotations are for {record.size[1]}x{record.size[0]}"
         )
     sample = {"image": image, "image_id": record.image_id, "file_name": record.file_name}
     if isinstance(segmenter, StoredMasks):

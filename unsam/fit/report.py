@@ -15,6 +15,7 @@ from unsam.fit.comparison import GROUND_TRUTH, HELD_OUT, Table, Truth
 if TYPE_CHECKING:
     from unsam.data import ImageRecord
     from unsam.inference import Segmenter
+    from unsam.structures import MaskSet
 
 PSEUDO_CUTS = (0.15, 0.25, 0.4, 0.6)
 GENERATE_GRANULARITIES = (0.2, 0.4, 0.7)
@@ -119,17 +120,28 @@ def _add_photo(report: Any, record: ImageRecord, segmenter: Segmenter) -> None:
             ),
         ],
     )
-    report.paragraph("The model, asked for everything at three granularities:")
-    whole = [segmenter.generate(image, granularity) for granularity in GENERATE_GRANULARITIES]
+    report.paragraph("The model, asked for everything:")
+    whole = _segment_whole(segmenter, image)
     report.figures(
-        [_small(draw_masks(image, masks.filter(masks.nms(DRAWN_OVERLAP)))) for masks in whole],
         [
-            f"granularity {granularity}: {len(masks)} masks"
-            for granularity, masks in zip(GENERATE_GRANULARITIES, whole, strict=True)
+            _small(draw_masks(image, masks.filter(masks.nms(DRAWN_OVERLAP))))
+            for masks in whole.values()
         ],
+        [f"{name}: {len(masks)} masks" for name, masks in whole.items()],
     )
     if segmenter.takes_prompts:
         _add_clicks(report, image, _click_for(pseudo, image.shape[:2]), segmenter)
+
+
+def _segment_whole(segmenter: Segmenter, image: np.ndarray) -> dict[str, MaskSet]:
+    """Return the masks of a photo by granularity, or all of a model that knows of none."""
+    try:
+        return {
+            f"granularity {granularity}": segmenter.generate(image, granularity)
+            for granularity in GENERATE_GRANULARITIES
+        }
+    except ValueError:
+        return {"any granularity": segmenter.generate(image)}
 
 
 def _add_clicks(report: Any, image: np.ndarray, point: np.ndarray, segmenter: Segmenter) -> None:

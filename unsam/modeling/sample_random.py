@@ -8,7 +8,7 @@ what the uninterrupted one would have drawn.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,16 +59,17 @@ class SampleRandom:
 
     def uniform(self, counts: Sequence[int], *shape: int) -> Tensor:
         """Draw from [0, 1): float32 ``[sum(counts), *shape]``, `counts[i]` rows of sample i."""
-        rows = [
-            torch.rand(count, *shape, generator=generator)
-            for count, generator in zip(counts, self._generators, strict=True)
-        ]
-        return torch.cat(rows) if rows else torch.zeros(0, *shape)
+        return self._draw(torch.rand, counts, shape)
 
     def normal(self, counts: Sequence[int], *shape: int) -> Tensor:
         """Draw from the normal distribution, in the layout of `uniform`."""
+        return self._draw(torch.randn, counts, shape)
+
+    def _draw(
+        self, function: Callable[..., Tensor], counts: Sequence[int], shape: tuple[int, ...]
+    ) -> Tensor:
         rows = [
-            torch.randn(count, *shape, generator=generator)
+            function(count, *shape, generator=generator)
             for count, generator in zip(counts, self._generators, strict=True)
         ]
         return torch.cat(rows) if rows else torch.zeros(0, *shape)

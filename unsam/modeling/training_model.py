@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fvcore.common.config import CfgNode
@@ -95,9 +95,16 @@ class TrainingModel(nn.Module):
             terms = objective(self.model, context) if weight > 0 else {}
             for name, value in terms.items():
                 losses[name] = weight * value if name.startswith("loss_") else value
-        for parameter in self.objectives.parameters():
-            losses["loss_zero"] = losses.get("loss_zero", 0) + 0.0 * parameter.sum()
+        # One that is off has gradients too, as processes that exchange them expect.
+        add_zeros(losses, self.objectives.parameters())
         return losses
+
+
+def add_zeros(losses: dict[str, Tensor], tensors: Iterable[Tensor]) -> None:
+    """Make the losses a function of further tensors, without a change of their values."""
+    name = next(name for name in losses if name.startswith("loss_"))
+    for tensor in tensors:
+        losses[name] = losses[name] + 0.0 * tensor.sum()
 
 
 def _loss_schedules(entries: Sequence[Sequence[Any]]) -> dict[str, WeightSchedule]:

@@ -65,8 +65,8 @@ def build_objectives(cfg: CfgNode, model: SegmentationModel) -> dict[str, Object
     """Return the objectives whose weight is over zero, by name, in the order of the config.
 
     Raises:
-        ConfigError: a weight below zero or not finite, a broken schedule, or one that needs a teacher without
-            ``SOLVER.EMA.DECAY``.
+        ConfigError: a weight below zero or not finite, a value that its class refuses, or one that
+            needs a teacher without ``SOLVER.EMA.DECAY``.
     """
     built: dict[str, Objective] = {}
     for name, node in cfg.OBJECTIVES.items():

@@ -88,11 +88,10 @@ class Propagation(TwoViewObjective):
         )
         if points_per_side < 1:
             raise ValueError(f"POINTS_PER_SIDE is at least 1, got {points_per_side}")
-        shares = (quality_threshold, stability_threshold, box_probability)
-        if not all(0 <= share <= 1 for share in shares):
+        if not (0 <= stability_threshold <= 1 and 0 <= box_probability <= 1):
             raise ValueError(
-                "QUALITY_THRESHOLD, STABILITY_THRESHOLD and BOX_PROBABILITY are in [0, 1], got "
-                f"{shares}"
+                "STABILITY_THRESHOLD and BOX_PROBABILITY are in [0, 1], got "
+                f"{stability_threshold} and {box_probability}"
             )
         self.points_per_side = points_per_side
         self.quality_threshold = quality_threshold

@@ -33,7 +33,7 @@ class WeightSchedule:
             raise ValueError(f"SCHEDULE is one of {', '.join(KINDS)}, got '{self.kind}'")
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
-                f"START and END are shares of the training, in order, got {self.start} and {self.end}"
+                f"START and END are in order and in [0, 1], got {self.start} and {self.end}"
             )
 
     def __call__(self, progress: float) -> float:
