@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,11 @@ def work(folder: Path) -> None:
 
 def come_late(folder: Path) -> None:
     """Leave the main rank waiting for longer than it is ready to; note what it says."""
-    distributed.initialize(torch.device("cpu"), timeout_minutes=2 / 60)
+    distributed.initialize(torch.device("cpu"), timeout_minutes=1)
+    # Only now: processes that start may well take longer to meet.
+    distributed._patience = timedelta(seconds=2)
     if distributed.rank() == 1:
-        time.sleep(6)
+        time.sleep(4)
         return
     started = time.monotonic()
     try:

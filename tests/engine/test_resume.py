@@ -103,7 +103,7 @@ def test_real_model_with_every_objective_and_adaptive_tasks(
     annotations: Path, tmp_path: Path
 ) -> None:
     cfg = tiny_cfg(annotations, tmp_path / "straight", MAX_ITER=5)
-    cfg.MODEL.META_ARCHITECTURE = "GranularSam"
+    cfg.MODEL = tiny_model_cfg().MODEL
     cfg.SOLVER.EMA.DECAY = 0.9
     cfg.CHECKPOINT.PERIOD, cfg.CHECKPOINT.KEEP = 1, 0
     cfg.TASKS.ENABLED, cfg.TASKS.START, cfg.TASKS.REFRESH_PERIOD = True, 0.0, 1
