@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from unsam.config import config_text, save_config
 from unsam.engine import distributed, random_state
 from unsam.engine.build import METRICS_FILE, WEIGHTS_FILE, build_seeded_model, build_trainer
 from unsam.engine.launch import STOPPED_CODES, check_num_processes, launch
+from unsam.engine.run_log import logging_to
 from unsam.engine.run_state import resume_newest
 from unsam.engine.slurm import requeue_job
 from unsam.engine.stop_signals import REQUEUE_SIGNAL, StoppedBySignalError
@@ -108,7 +107,7 @@ def _join_and_run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         with distributed.together():
             if distributed.is_main():
                 _prepare_output(cfg, resume, eval_only)
-        with _logging_to(Path(cfg.OUTPUT_DIR) / LOG_FILE):
+        with logging_to(Path(cfg.OUTPUT_DIR) / LOG_FILE):
             random_state.seed_everything(cfg.SEED, distributed.rank())
             if eval_only:
                 _evaluate_only(cfg, device, resume)
@@ -141,60 +140,6 @@ def _prepare_output(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
             left_by_a_kill.unlink(missing_ok=True)
     if not existing:
         save_config(cfg, output / CONFIG_FILE)
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that is given up, with one line, when it cannot be written."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8", delay=True)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        del record
-        logging.getLogger("unsam").removeHandler(self)
-        stream, self.stream = self.stream, None
-        # What it holds back cannot be written either.
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
-        sys.stderr.write(f"unsam: warning: {self.baseFilename} ends here: {sys.exc_info()[1]}\n")
-
-
-@contextlib.contextmanager
-def _logging_to(log_file: Path) -> Iterator[None]:
-    """Log to stdout and a file, warnings to stderr instead of stdout; other ranks: warnings only.
-
-    Args:
-        log_file: appended to, by the main rank.
-    """
-    warnings = logging.StreamHandler(sys.stderr)
-    warnings.setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [warnings]
-    if distributed.is_main():
-        screen = logging.StreamHandler(sys.stdout)
-        screen.addFilter(lambda record: record.levelno < logging.WARNING)
-        handlers += [screen, _LogFile(log_file)]
-    package = logging.getLogger("unsam")
-    before = package.level
-    package.setLevel(logging.INFO if distributed.is_main() else logging.WARNING)
-    for handler in handlers:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-        )
-        package.addHandler(handler)
-    try:
-        yield
-    finally:
-        package.setLevel(before)
-        for handler in handlers:
-            package.removeHandler(handler)
-            handler.close()
 
 
 def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:

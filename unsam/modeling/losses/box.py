@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_convert, generalized_box_iou_loss
 
 
 def box_l1_loss(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -22,6 +21,9 @@ def giou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
 
     Arguments as of `box_l1_loss`; the values are in [0, 2].
     """
+    # Imported here: it takes over a second, and few models have boxes.
+    from torchvision.ops import box_convert, generalized_box_iou_loss
+
     return generalized_box_iou_loss(
         box_convert(boxes, "cxcywh", "xyxy"),
         box_convert(targets.to(boxes.dtype), "cxcywh", "xyxy"),

@@ -9,7 +9,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_convert, generalized_box_iou
 
 _WORST_COST = 1e6
 
@@ -57,6 +56,9 @@ def pairwise_box_cost(
         ``[Q, M]`` in the type of the boxes.
     """
     targets = targets.to(boxes.dtype)
+    # Imported here: it takes over a second, and few models have boxes.
+    from torchvision.ops import box_convert, generalized_box_iou
+
     overlap = generalized_box_iou(
         box_convert(boxes, "cxcywh", "xyxy"), box_convert(targets, "cxcywh", "xyxy")
     )
