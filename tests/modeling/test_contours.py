@@ -70,6 +70,12 @@ def test_contours_are_learnt_and_give_the_region(model: GranularSam) -> None:
     assert np.all(np.diff(masks.score) <= 0)
     segmenter.set_image(photo)
     assert segmenter.generate() == masks
+    model.snap_iou = 1e-6
+    (snapped,) = segmenter.predict([[30, 20]], granularity=1.0).masks
+    assert any(np.array_equal(snapped, mask) for mask in masks.masks())
+    model.snap_iou = 0.0
+    (plain,) = segmenter.predict([[30, 20]], granularity=1.0).masks
+    assert not np.array_equal(snapped, plain)
     some = segmenter.generate(photo, 0.5)
     assert np.all(np.abs(some.granularity - 0.5) <= 0.1 + 1e-6)
 

@@ -173,6 +173,9 @@ def _model() -> CfgNode:
     contours.BASINS = ((0.7, 0.01), (1.0, 0.04), (1.5, 0.1))
     contours.GAIN = 6.0
     contours.FEATURE_SCALE = 0.15
+    # An answer to a click takes the outline of the region that agrees with it best, if their soft
+    # IoU is at least this; 0 never.
+    contours.SNAP_IOU = 0.5
 
     clicks = node.CLICKS = CfgNode()
     # Decoder runs per mask and iteration: the first prompt, then correction clicks.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unsam.checkpoint.hub import push_to_hub, save_pretrained
 from unsam.config.device import resolve_device
+from unsam.inference.snapping import RegionSnapper
 from unsam.inference.validation import (
     check_box,
     check_granularity,
@@ -94,6 +95,7 @@ class Segmenter:
         self.cfg = cfg
         self._dtype = autocast_dtype(precision, self.device, "precision")
         self._photo: _Photo | None = None
+        self._snapper: RegionSnapper | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Segmenter:
@@ -178,7 +180,7 @@ class Segmenter:
         Raises:
             ValueError: another type, shape or dtype.
         """
-        self._photo = self._encode(image)
+        self._photo, self._snapper = self._encode(image), None
 
     def predict(
         self,
@@ -221,16 +223,11 @@ class Segmenter:
             xy = np.concatenate((check_box(box, photo.size), xy))
             kinds = np.concatenate((np.array([BOX_FIRST, BOX_LAST]), kinds))
         count = 1 if wanted is None else len(wanted)
-        prompts = self._prompts(
-            photo,
-            np.repeat(xy[None], count, axis=0),
-            np.repeat(kinds[None], count, axis=0),
-            mask,
-            wanted,
-        )
+        xy, kinds = np.repeat(xy[None], count, axis=0), np.repeat(kinds[None], count, axis=0)
+        prompts = self._prompts(photo, xy, kinds, mask, wanted)
         if wanted is None and multimask:
             return self._all_answers(photo, prompts)
-        masks, quality, logits = self._answer(photo, prompts)
+        masks, quality, logits = self._answer(photo, prompts, xy, kinds)
         shown = granularity_of_answers(logits[:, None])[:, 0].cpu().numpy()
         return Prediction(
             masks.cpu().numpy(),
@@ -273,7 +270,7 @@ class Segmenter:
             granularity = 1.0
         wanted = None if granularity is None else check_granularity(granularity, len(xy))
         plain = mask_logits.cpu() if isinstance(mask_logits, Tensor) else mask_logits
-        return self._answer(photo, self._prompts(photo, xy, kinds, plain, wanted))
+        return self._answer(photo, self._prompts(photo, xy, kinds, plain, wanted), xy, kinds)
 
     def generate(
         self,
@@ -376,11 +373,39 @@ class Segmenter:
         )
 
     @torch.inference_mode()
-    def _answer(self, photo: _Photo, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
-        """Return masks ``[P, H, W]``, quality and logits of one answer per prompt."""
+    def _answer(
+        self, photo: _Photo, prompts: Prompts, points: np.ndarray, labels: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks ``[P, H, W]``, quality and logits of one answer per prompt.
+
+        The prompts are given in the input of the model and, ``[P, K, 2]``, in the photo.
+        """
         with self._autocast():
             logits, quality = self._promptable().decode(photo.features, prompts)
-        return self._grow(logits, photo), quality, logits
+        masks = self._grow(logits, photo)
+        if self.model.snap_iou > 0:
+            self._snap(masks, logits, photo, points, labels)
+        return masks, quality, logits
+
+    def _snap(
+        self,
+        masks: Tensor,
+        logits: Tensor,
+        photo: _Photo,
+        points: np.ndarray,
+        labels: np.ndarray,
+    ) -> None:
+        """Give masks ``[P, H, W]`` the outlines of the photo's regions that agree, in place."""
+        if self._snapper is None:
+            with self._autocast():
+                regions = self.model.segment_photo(photo.image, None, photo.features)
+            self._snapper = RegionSnapper(regions, self.model.snap_iou)
+        for index, answer in enumerate(logits):
+            grown = self._promptable().grow(answer[None], photo.frame)[0]
+            sure = grown.sigmoid().cpu().numpy()
+            region = self._snapper(sure, points[index], labels[index])
+            if region is not None:
+                masks[index] = torch.from_numpy(region)
 
     @torch.inference_mode()
     def _all_answers(self, photo: _Photo, prompts: Prompts) -> Prediction:

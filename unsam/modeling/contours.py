@@ -33,6 +33,7 @@ class Contours(nn.Module):
         image_size: longer side of the photos that are segmented, in pixels.
         scales: sizes at which contours are found, relative to that; their mean counts.
         weight: of the loss.
+        snap_iou: see `SegmentationModel.snap_iou`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Contours(nn.Module):
         image_size: int = 512,
         scales: Sequence[float] = (0.5, 1.0, 1.5),
         weight: float = 1.0,
+        snap_iou: float = 0.5,
     ) -> None:
         super().__init__()
         if not scales or not all(0 < scale < math.inf for scale in scales) or image_size < 1:
@@ -55,6 +57,7 @@ class Contours(nn.Module):
         self.image_size = image_size
         self.scales = tuple(scales)
         self.weight = weight
+        self.snap_iou = snap_iou
 
     @classmethod
     def from_config(
@@ -77,6 +80,7 @@ class Contours(nn.Module):
             "image_size": node.IMAGE_SIZE,
             "scales": node.SCALES,
             "weight": cfg.CRITERION.CONTOUR_WEIGHT,
+            "snap_iou": node.SNAP_IOU,
         }
 
     def loss(self, features: EncodedImages, batch: Sequence[dict[str, Any]]) -> Tensor:

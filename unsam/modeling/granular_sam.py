@@ -72,6 +72,7 @@ class GranularSam(ClickTrainedModel):
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.contours = contours
+        self.snap_iou = 0.0 if contours is None else contours.snap_iou
         self.image_size = image_size
         self.mask_stride = image_encoder.stride // 4
 

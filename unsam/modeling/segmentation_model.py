@@ -45,12 +45,15 @@ class SegmentationModel(nn.Module):
 
     Attributes:
         is_granular: whether the model was made to be asked for a granularity.
+        snap_iou: soft IoU from which an answer to a prompt takes the outline of the region of
+            `segment_photo` that agrees with it best; 0 leaves answers as they are.
         resampling: Pillow's filter, by which `prepare` resizes photos.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
     is_granular: bool = False
+    snap_iou: float = 0.0
     resampling: ClassVar[Image.Resampling] = Image.Resampling.BILINEAR
 
     def __init__(self, *, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
