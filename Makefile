@@ -1,7 +1,9 @@
 # The two commands: `make quickstart` and `make test`. Each makes .venv and installs when needed.
-# PYTHON names the interpreter for a new .venv; IMAGES=DIR runs the quickstart on your photos.
+# PYTHON names the interpreter for a new .venv; IMAGES=DIR runs the quickstart on your photos; JOBS
+# is the number of test processes, of one thread each.
 PYTHON ?= python3
 IMAGES ?=
+JOBS ?= 2
 BIN := .venv/bin
 SOURCES := unsam divide_and_conquer tests tools demo datasets train_net.py setup.py
 
@@ -11,7 +13,7 @@ quickstart: .venv/.installed
 	$(BIN)/unsam quickstart --output quickstart $(if $(IMAGES),--images "$(IMAGES)")
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

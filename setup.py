@@ -60,6 +60,7 @@ EXTRAS = {
         "pre-commit",
         "pytest>=8",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff",
         "setuptools>=77",
         "types-PyYAML",
