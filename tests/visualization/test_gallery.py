@@ -155,7 +155,6 @@ BROKEN_RECORDS: dict[str, tuple[tuple[str | int, ...], str, Any]] = {
     "no mask": (FIRST, "segmentation", None),
     "circle": (FIRST, "parent_id", 1),
     "granularity": (FIRST, "granularity", "fine"),
-    "not a number": (FIRST, "granularity", float("nan")),
     "annotations": (RECORD, "annotations", {"1": 2}),
     "annotation": (RECORD, "annotations", [5]),
     "no size": (RECORD, "image", {}),
