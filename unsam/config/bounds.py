@@ -25,6 +25,7 @@ _RANGES = (
         lambda value: value >= 0,
         (
             "SOLVER.MAX_SECONDS",
+            "INPUT.SQUARE_SIZE",
             "SOLVER.BASE_LR",
             "SOLVER.WEIGHT_DECAY",
             "SOLVER.BACKBONE_MULTIPLIER",

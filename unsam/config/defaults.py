@@ -82,8 +82,10 @@ def _input() -> CfgNode:
     node.PIXEL_STD = (58.395, 57.12, 57.375)
     # Training, instead of keeping the shape of the photo: "keep" it; "stretch" to a square of
     # IMAGE_SIZE (UnSAMv2); or "fixed" (UnSAM, Mask2Former): resize by a random factor from
-    # JITTER_SCALE (large-scale jitter), then crop or pad to a square of IMAGE_SIZE.
+    # JITTER_SCALE (large-scale jitter), then crop or pad to a square of SQUARE_SIZE (0: of
+    # IMAGE_SIZE).
     node.SHAPE = "keep"
+    node.SQUARE_SIZE = 0
     node.JITTER_SCALE = (1.0, 1.0)
     # Training: side of the random crop as a share of the photo's; (1.0, 1.0) never crops.
     node.CROP_SCALE = (0.6, 1.0)

@@ -54,6 +54,7 @@ class TrainingMapper:
         balanced: draw masks evenly over the bands of granularity rather than evenly over masks.
         shape: ``"keep"`` the photo's, ``"stretch"`` it to a square or make it a ``"fixed"`` square
             by large-scale jitter; see `unsam.data.view.draw_view`.
+        square_size: with ``"fixed"``, side of the square in pixels; 0 for `image_size`.
         jitter_scale: with ``"fixed"``, range of the scale relative to a photo that fits.
         crop_scale: range of the crop's side as a share of the photo's; ``(1, 1)`` never crops.
         flip_probability: chance of mirroring left and right.
@@ -81,6 +82,7 @@ class TrainingMapper:
         min_mask_area: int = 1,
         balanced: bool = True,
         shape: Shape = "keep",
+        square_size: int = 0,
         jitter_scale: Range = (1.0, 1.0),
         crop_scale: Range = (1.0, 1.0),
         flip_probability: float = 0.0,
@@ -109,6 +111,11 @@ class TrainingMapper:
                 f"INPUT.JITTER_SCALE {tuple(jitter_scale)} has an effect with INPUT.SHAPE fixed "
                 f"only, got {shape}; set it to (1.0, 1.0) or change the shape"
             )
+        if shape != "fixed" and square_size:
+            raise ConfigError(
+                f"INPUT.SQUARE_SIZE {square_size} has an effect with INPUT.SHAPE fixed only, got "
+                f"{shape}; set it to 0 or change the shape"
+            )
         if not (0 <= rotation <= 180 and 0 <= shear <= 80):
             raise ConfigError(
                 "INPUT.ROTATION and INPUT.SHEAR must be degrees from 0 to 180 and 80, got "
@@ -120,6 +127,7 @@ class TrainingMapper:
         self._balanced = balanced
         self._view_options: dict[str, Any] = {
             "shape": shape,
+            "square_size": square_size,
             "jitter_scale": jitter_scale,
             "crop_scale": crop_scale,
             "flip_probability": flip_probability,
@@ -149,6 +157,7 @@ class TrainingMapper:
             min_mask_area=cfg.DATALOADER.MIN_MASK_AREA,
             balanced=cfg.DATALOADER.BALANCE_GRANULARITY,
             shape=cfg.INPUT.SHAPE,
+            square_size=cfg.INPUT.SQUARE_SIZE,
             jitter_scale=tuple(cfg.INPUT.JITTER_SCALE),
             crop_scale=tuple(cfg.INPUT.CROP_SCALE),
             flip_probability=cfg.INPUT.FLIP_PROBABILITY,

@@ -85,6 +85,7 @@ def draw_view(
     image_size: int,
     *,
     shape: Shape = "keep",
+    square_size: int = 0,
     jitter_scale: tuple[float, float] = (1.0, 1.0),
     crop_scale: tuple[float, float] = (1.0, 1.0),
     flip_probability: float = 0.0,
@@ -101,6 +102,7 @@ def draw_view(
             ``"fixed"`` is large-scale jitter (Ghiasi et al., 2021): the crop is scaled by a factor
             of `jitter_scale` relative to one that fits, then cut, at places drawn for x and y
             apart, or padded to a square.
+        square_size: with ``"fixed"``, side of that square in pixels; 0 for `image_size`.
         jitter_scale: range of that factor.
         crop_scale: range of the crop's side as a share of the photo's, within (0, 1]; the crop has
             the photo's shape.
@@ -109,16 +111,18 @@ def draw_view(
         shear: most degrees either way.
     """
     share = generator.uniform(*crop_scale)
-    zoom = generator.uniform(*jitter_scale) if shape == "fixed" else 1.0
+    side, zoom = image_size, 1.0
+    if shape == "fixed":
+        side, zoom = square_size or image_size, generator.uniform(*jitter_scale)
     # Source pixels that the side of the output spans.
-    span = max(1, round(max(size) * share / zoom))
+    span = max(1, round(max(size) * share * (side / image_size) / zoom))
     height = min(max(1, round(size[0] * share)), span)
     width = min(max(1, round(size[1] * share)), span)
     top = int(generator.integers(0, size[0] - height + 1))
     left = int(generator.integers(0, size[1] - width + 1))
     mirrored = bool(generator.random() < flip_probability)
-    square = (image_size, image_size)
-    longer_side = max(1, round(max(height, width) * image_size / span))
+    square = (side, side)
+    longer_side = max(1, round(max(height, width) * side / span))
     shown = square if shape == "stretch" else scaled_size((height, width), longer_side)
     return View(
         top,

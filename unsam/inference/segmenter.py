@@ -384,7 +384,7 @@ class Segmenter:
             logits, quality = self._promptable().decode(photo.features, prompts)
         masks = self._grow(logits, photo)
         if self.model.snap_iou > 0:
-            self._snap(masks, logits, photo, points, labels)
+            self._snap(masks, logits, photo, points, labels, prompts.granularity)
         return masks, quality, logits
 
     def _snap(
@@ -394,16 +394,18 @@ class Segmenter:
         photo: _Photo,
         points: np.ndarray,
         labels: np.ndarray,
+        granularity: Tensor | None,
     ) -> None:
         """Give masks ``[P, H, W]`` the outlines of the photo's regions that agree, in place."""
         if self._snapper is None:
             with self._autocast():
                 regions = self.model.segment_photo(photo.image, None, photo.features)
             self._snapper = RegionSnapper(regions, self.model.snap_iou)
+        wanted = [None] * len(logits) if granularity is None else granularity.tolist()
         for index, answer in enumerate(logits):
             grown = self._promptable().grow(answer[None], photo.frame)[0]
             sure = grown.sigmoid().cpu().numpy()
-            region = self._snapper(sure, points[index], labels[index])
+            region = self._snapper(sure, points[index], labels[index], wanted[index])
             if region is not None:
                 masks[index] = torch.from_numpy(region)
 

@@ -61,12 +61,12 @@ class ContourDecoder(nn.Module):
             features: of the same photos.
         """
         fine, middle = features.high_res
-        full = F.gelu(self.pixels(pixels))
+        full = F.relu(self.pixels(pixels))
         half = self.halves(full)
         x = self.eighths(torch.cat((_double(features.embedding), middle), dim=1))
         x = self.quarters(torch.cat((_double(x), fine), dim=1))
         x = self.join_halves(torch.cat((_double(x), half), dim=1))
-        x = F.gelu(self.join_pixels(torch.cat((_double(x), full), dim=1)))
+        x = F.relu(self.join_pixels(torch.cat((_double(x), full), dim=1)))
         return self.score(x)[:, 0]
 
 
@@ -92,11 +92,11 @@ def _block(in_dim: int, out_dim: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_dim, out_dim, 3, stride=stride, padding=1),
         ChannelNorm(out_dim),
-        nn.GELU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(out_dim, out_dim, 3, padding=1),
-        nn.GELU(),
+        nn.ReLU(inplace=True),
     )
 
 
 def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
