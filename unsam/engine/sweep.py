@@ -54,7 +54,7 @@ class Sweep:
     Attributes:
         recipe: the config that all runs share.
         overrides: ``KEY VALUE`` pairs of all runs.
-        runs: in the order in which they are made.
+        runs: in the order in which they are made: the first seed of all, then the second.
         evaluations: name to the ``KEY VALUE`` pairs of one evaluation of every run.
         columns: heading to ``(evaluation, metric)``.
     """
@@ -79,15 +79,15 @@ class Sweep:
                 raise ConfigError(
                     f"{path}: unknown {', '.join(sorted(unknown))}; known: {sorted(_KEYS)}"
                 )
-            runs = tuple(
-                Run(str(name), int(seed), _pairs((entry or {}).get("OVERRIDES", ())))
+            runs = [
+                (rank, Run(str(name), int(seed), _pairs((entry or {}).get("OVERRIDES", ()))))
                 for name, entry in content["RUNS"].items()
-                for seed in (entry or {}).get("SEEDS", (1,))
-            )
+                for rank, seed in enumerate((entry or {}).get("SEEDS", (1,)))
+            ]
             return cls(
                 recipe=str(content["RECIPE"]),
                 overrides=_pairs(content.get("OVERRIDES", ())),
-                runs=runs,
+                runs=tuple(run for _, run in sorted(runs, key=lambda item: item[0])),
                 evaluations={
                     str(name): _pairs(pairs) for name, pairs in content["EVALUATIONS"].items()
                 },
