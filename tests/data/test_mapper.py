@@ -137,6 +137,7 @@ def test_trouble_names_the_photo(record: ImageRecord) -> None:
         ({"shape": "round"}, "SHAPE must be one of keep, stretch, fixed, got 'round'"),
         ({"jitter_scale": (0.1, 2.0)}, "JITTER_SCALE.*fixed"),
         ({"shape": "fixed", "jitter_scale": (2.0, 0.1)}, "JITTER_SCALE"),
+        ({"square_size": 32}, "SQUARE_SIZE.*fixed"),
         ({"shear": 90.0}, "SHEAR"),
         ({"rotation": -10.0}, "ROTATION"),
         ({"copy_paste_scale": (0.0, 1.0)}, "COPY_PASTE_SCALE"),

@@ -200,3 +200,16 @@ def test_a_thousand_masks_are_no_thousand_arrays(rotation: float) -> None:
         tracemalloc.stop()
     assert len(seen) == 10
     assert peak < 1500 * 2000, "not even one array of the photo's size is made"
+
+
+def test_a_square_of_its_own_size_is_cut_from_a_photo_of_the_given_scale() -> None:
+    generator = np.random.default_rng(0)
+    for zoom in (0.5, 1.0, 1.5):
+        for _ in range(20):
+            view = draw_view(
+                generator, (300, 480), 320, shape="fixed", square_size=224, jitter_scale=(zoom, zoom)
+            )
+            assert view.size == (224, 224)
+            assert view.shown[1] == min(224, round(zoom * 320))
+            assert view.shown[1] / view.width == pytest.approx(zoom * 320 / 480, rel=0.01)
+            assert view.shown[0] / view.height == pytest.approx(zoom * 320 / 480, rel=0.01)

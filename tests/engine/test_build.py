@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from fvcore.common.config import CfgNode
 
 from tests.engine.tiny import Recorder, make_dataset, make_trainer, tiny_cfg
 from tests.modeling.conftest import tiny_cfg as tiny_model_cfg
+from unsam.engine.trainer import Trainer
 from unsam.errors import ConfigError, TrainingError
 from unsam.modeling.encoder_layers import encoder_blocks
 
@@ -59,6 +62,7 @@ def test_checkpointed_activations_train_alike(cfg: CfgNode, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
+        ("CLOCK", "sun", "CLOCK is one of wall, cpu"),
         ("MAX_ITER", 0, r"SOLVER\.MAX_ITER is at least 1, got 0"),
         ("LAYER_DECAY", 2.0, r"SOLVER\.LAYER_DECAY .* got 2\.0"),
         ("FREEZE", ("encoder.*",), r"SOLVER\.FREEZE: 'encoder\.\*' matches no parameter"),
@@ -82,3 +86,25 @@ def test_exhausted_memory_names_step_and_sizes(tmp_path: Path) -> None:
     for words in ("with 3 masks", "with 5 masks", "SOLVER.ACCUMULATE", "SOLVER.BATCH_SIZE"):
         assert words in text
     assert "\n" not in text
+
+
+def test_the_clock_of_the_budget(cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = Trainer._fetch
+
+    def wait_and_fetch(trainer: Trainer, batches: Any) -> Any:
+        time.sleep(0.5)
+        return fetch(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "_fetch", wait_and_fetch)
+    spent = {}
+    for clock in ("wall", "cpu"):
+        cfg.SOLVER.CLOCK = clock
+        cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR).parent / clock)
+        trainer, _ = make_trainer(cfg)
+        before = time.process_time()
+        trainer.train()
+        used = time.process_time() - before
+        assert trainer.step_seconds > 0.5, "progress is told in seconds of the wall"
+        spent[clock] = trainer.seconds
+    assert spent["wall"] > 1.0
+    assert 0 < spent["cpu"] <= used

@@ -47,6 +47,30 @@ def test_an_answer_that_agrees_with_no_region_stays(regions: np.ndarray) -> None
     assert RegionSnapper(MaskSet.empty(SIZE), 0.0)(probability, *NOWHERE) is None
 
 
+def test_a_click_and_a_granularity_name_the_region(regions: np.ndarray) -> None:
+    masks = MaskSet.from_masks(regions, granularity=[0.9, 0.3, 0.33])
+    snapper = RegionSnapper(masks, 0.01)
+    like_second = np.where(regions[1], 0.9, 0.0).astype(np.float32)
+    click = np.array([[6.0, 5.0]]), np.array([POSITIVE])
+    for granularity, answer in ((0.9, 0), (0.3, 1), (0.34, 1)):
+        found = snapper(like_second, *click, granularity)
+        assert np.array_equal(found, regions[answer])
+    # None of that granularity, no click, or a region that the click is not in: the mask decides.
+    assert np.array_equal(snapper(like_second, *click, 0.6), regions[1])
+    corner = np.array([[6.0, 5.0]]), np.array([BOX_FIRST])
+    assert np.array_equal(snapper(like_second, *corner, 0.9), regions[1])
+
+
+def test_of_regions_alike_in_granularity_the_mask_decides(regions: np.ndarray) -> None:
+    inner = regions[1].copy()
+    inner[4:7] = False
+    masks = MaskSet.from_masks(np.stack([regions[1], inner]), granularity=[0.3, 0.31])
+    snapper = RegionSnapper(masks, 0.01)
+    click = np.array([[6.0, 8.0]]), np.array([POSITIVE])
+    for wanted in (regions[1], inner):
+        assert np.array_equal(snapper(wanted.astype(np.float32), *click, 0.305), wanted)
+
+
 def test_clicks_rule_regions_out(regions: np.ndarray) -> None:
     probability = np.zeros(SIZE, np.float32)
     probability[4:10, 5:15] = 0.9

@@ -121,6 +121,9 @@ def solver_defaults() -> CfgNode:
     # even if MAX_ITER is not reached, the schedule with it; 0 for no limit. With a limit the
     # schedule follows the clock, so a resumed run is no longer equal bit for bit.
     node.MAX_SECONDS = 0.0
+    # What tells these seconds: "wall", or "cpu": the processor time of the training process (not
+    # of its loader's workers), which is fair on a machine that others use too.
+    node.CLOCK = "wall"
     # Photos of one optimizer step, over all processes: N processes share them, so the same recipe
     # trains alike on one GPU and on eight.
     node.BATCH_SIZE = 8

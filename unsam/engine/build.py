@@ -114,6 +114,7 @@ def build_trainer(
         batch_size=cfg.SOLVER.BATCH_SIZE,
         max_iter=cfg.SOLVER.MAX_ITER,
         max_seconds=cfg.SOLVER.MAX_SECONDS,
+        clock=cfg.SOLVER.CLOCK,
         accumulate=cfg.SOLVER.ACCUMULATE,
         clip_norm=cfg.SOLVER.CLIP_NORM,
         autocast=autocast_dtype(cfg.SOLVER.PRECISION, device, "SOLVER.PRECISION"),

@@ -18,10 +18,13 @@ from unsam.engine.ema import WeightAverage
 from unsam.engine.parallel import LoneModel, clip_gradients, parallelise
 from unsam.engine.step_errors import memory_as_error, not_finite
 from unsam.engine.stop_signals import StoppedBySignalError, StopSignals
-from unsam.errors import UnsamError
+from unsam.errors import ConfigError, UnsamError
 from unsam.modeling import SegmentationModel
 from unsam.modeling.training_model import TrainingModel
 from unsam.solver import Schedule
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""What tells the time of a run; the second counts the processor time of this process alone."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class Trainer:
         batch_size: samples of a step, over all ranks.
         max_iter: steps of the run.
         max_seconds: seconds of loading and stepping after which the run ends; 0 for no limit.
+        clock: tells them, one of `CLOCKS`.
         accumulate: micro-batches of a step on each rank.
         clip_norm: largest norm of the gradient; 0 leaves it as it is.
         autocast: type of the matrix products, None for float32. With float16 the loss is scaled, as
@@ -90,6 +94,7 @@ class Trainer:
         batch_size: int,
         max_iter: int,
         max_seconds: float = 0.0,
+        clock: str = "wall",
         accumulate: int = 1,
         clip_norm: float = 0.0,
         autocast: torch.dtype | None = None,
@@ -119,6 +124,8 @@ class Trainer:
         self._schedule = schedule
         self._make_loader = make_loader
         self._max_seconds = max_seconds
+        self._clock = _clock(clock)
+        self._began = 0.0
         self._accumulate = accumulate
         self._clip_norm = clip_norm if clip_norm > 0 else math.inf
         self._autocast = autocast
@@ -176,7 +183,7 @@ class Trainer:
             hook.after_train(self)
 
     def _one_iteration(self, batches: Iterator[list[Sample]], signals: StopSignals) -> None:
-        started = time.perf_counter()
+        started, self._began = time.perf_counter(), self._clock()
         micro_batches, error = self._fetch(batches)
         self.data_seconds = time.perf_counter() - started
         self._agree_to_go_on(error, signals)
@@ -287,8 +294,9 @@ class Trainer:
             every = [sample for batch in micro_batches for sample in batch]
             bad = [f"the gradient norm is {self.gradient_norm}"]
             bad_norm = not_finite(self.iteration + 1, bad, every)
+        seconds = self.seconds + self._clock() - self._began
         any_loss, any_norm, self.seconds = distributed.maximum(
-            [bad_loss is not None, bad_norm is not None, self.seconds + self.step_seconds]
+            [bad_loss is not None, bad_norm is not None, seconds]
         )
         # A bad loss spoils the averaged gradient of all ranks: only the loss is to blame then.
         if any_loss:
@@ -317,3 +325,9 @@ def _means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
         for name, value in part.items():
             together.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in together.items()}
+
+
+def _clock(name: str) -> Callable[[], float]:
+    if name not in CLOCKS:
+        raise ConfigError(f"SOLVER.CLOCK is one of {', '.join(CLOCKS)}, got {name!r}")
+    return CLOCKS[name]
