@@ -58,6 +58,7 @@ TINY = {
         *("MODEL.EMBED_DIM", "32", "MODEL.IMAGE_ENCODER.STEM_DIM", "8"),
         *("MODEL.IMAGE_ENCODER.STAGE_DIMS", "(16, 16, 32)", "MODEL.IMAGE_ENCODER.NUM_HEADS", "2"),
         *("MODEL.MASK_DECODER.MLP_DIM", "32", "MODEL.MASK_DECODER.UPSCALE_DIMS", "(16, 8)"),
+        *("INPUT.SQUARE_SIZE", "64"),
     ],
 }
 # One recipe of each architecture.
@@ -98,7 +99,7 @@ STATED = {
     "SemanticSam": Stated(PROMPTED, 1e-4, 0.1, 10, (0.1, 0.01)),
     "Sam2": Stated(CLICKED | {"loss_object"}, 1e-4, None, 0, _cosine(0.1)),
     "Sam": Stated(CLICKED, 1e-4, None, 0, _cosine(0.1)),
-    "GranularSam": Stated(CLICKED, 1e-3, 1.0, 50, _cosine(0.01)),
+    "GranularSam": Stated(CLICKED | {"loss_contour"}, 2e-3, 1.0, 50, _cosine(0.01)),
     # What its objectives teach is the encoder.
     VISA_ATS: Stated(CLICKED, 1e-4, 0.1, 0, _cosine(0.1), layer_decay=0.8),
 }
