@@ -207,7 +207,12 @@ def test_a_square_of_its_own_size_is_cut_from_a_photo_of_the_given_scale() -> No
     for zoom in (0.5, 1.0, 1.5):
         for _ in range(20):
             view = draw_view(
-                generator, (300, 480), 320, shape="fixed", square_size=224, jitter_scale=(zoom, zoom)
+                generator,
+                (300, 480),
+                320,
+                shape="fixed",
+                square_size=224,
+                jitter_scale=(zoom, zoom),
             )
             assert view.size == (224, 224)
             assert view.shown[1] == min(224, round(zoom * 320))

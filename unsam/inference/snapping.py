@@ -7,7 +7,6 @@ import numpy as np
 from unsam.modeling.prompts import NEGATIVE, POSITIVE
 from unsam.structures import MaskSet
 
-
 NEAR = 0.05
 """Regions this near the granularity that is asked for can be what is meant by it."""
 
