@@ -1,17 +1,16 @@
 """ADE20K (full release of 2021) as class-agnostic masks of objects and their parts.
 
-``python datasets/prepare_ade20k.py --images ADE/validation --split val --output DIR``
+``python datasets/prepare_ade20k.py --images ADE20K_2021_17_01/images/ADE/validation``
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from unsam.cli import run_reporting_errors
 from unsam.data.preparation.ade20k import prepare_ade20k
-from unsam.data.preparation.commands import add_output_argument
+from unsam.data.preparation.commands import add_target_arguments, target_of
 
 
 def main() -> int:
@@ -21,12 +20,12 @@ def main() -> int:
         "--images", required=True, metavar="DIR", help="images/ADE/validation of the download"
     )
     parser.add_argument("--split", default="val", metavar="NAME", help="train or val")
-    add_output_argument(parser)
+    add_target_arguments(parser)
     arguments = parser.parse_args()
 
     def run() -> int:
-        target = Path(arguments.output) / f"ade20k_{arguments.split}.json"
-        print(prepare_ade20k(arguments.images, target, progress=True))
+        target, counts = target_of(arguments, "ade20k", arguments.split)
+        print(prepare_ade20k(arguments.images, target, counts=counts, progress=True))
         return 0
 
     return run_reporting_errors(run)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from unsam.cli import run_reporting_errors
-from unsam.data.preparation.bsds500 import prepare_bsds500
-from unsam.data.preparation.commands import add_output_argument
+from unsam.data.preparation.bsds500 import BSDS500_COUNTS, prepare_bsds500
+from unsam.data.preparation.commands import add_target_arguments, target_of
 
 
 def main() -> int:
@@ -21,12 +20,13 @@ def main() -> int:
         "--raw", required=True, metavar="DIR", help="folder of images and groundTruth"
     )
     parser.add_argument("--split", default="train", choices=("train", "val", "test"))
-    add_output_argument(parser)
+    add_target_arguments(parser)
     arguments = parser.parse_args()
 
     def run() -> int:
-        target = Path(arguments.output) / f"bsds500_{arguments.split}.json"
-        print(prepare_bsds500(arguments.raw, arguments.split, target, progress=True))
+        target, _ = target_of(arguments, "bsds500", arguments.split)
+        counts = None if arguments.partial else BSDS500_COUNTS[arguments.split]
+        print(prepare_bsds500(arguments.raw, arguments.split, target, counts=counts, progress=True))
         return 0
 
     return run_reporting_errors(run)

@@ -1,6 +1,6 @@
 """EntitySeg as class-agnostic masks.
 
-``python datasets/prepare_entityseg.py --annotations FILE --images DIR --split val --output DIR``
+``python datasets/prepare_entityseg.py --annotations FILE --images DIR``
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def run() -> int:
-        print(prepare_as_asked(arguments, "entityseg"))
+        print(prepare_as_asked(arguments, "entity"))
         return 0
 
     return run_reporting_errors(run)

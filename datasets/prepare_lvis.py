@@ -1,6 +1,6 @@
 """LVIS v1 as class-agnostic masks; its photos are those of COCO 2017.
 
-``python datasets/prepare_lvis.py --annotations FILE --images DIR --split val --output DIR``
+``python datasets/prepare_lvis.py --annotations FILE --images DIR``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PACO-LVIS as class-agnostic masks of objects and their parts.
 
-``python datasets/prepare_paco.py --annotations FILE --images DIR --split val --output DIR``
+``python datasets/prepare_paco.py --annotations FILE --images DIR``
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_the_surface_changes_only_on_purpose() -> None:
         "merge-masks plus": sorted([*merge, "--human"]),
         "merge-masks self-training": sorted([*merge, "--min-score", "--predictions"]),
         "train": training,
-        "eval": ["--config-file", "--num-gpus"],
+        "eval": ["--allow-partial", "--config-file", "--num-gpus", "--predictions"],
         "convert-checkpoint": [
             "--allow-partial",
             "--config-file",

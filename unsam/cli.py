@@ -288,7 +288,26 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("eval", help="evaluate a model or a baseline on DATASETS.TEST")
     _add_config(parser, required=True)
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="workers to start")
-    parser.set_defaults(run=run_training, eval_only=True, resume=False, max_restarts=0)
+    parser.add_argument(
+        "--predictions",
+        metavar="JSON",
+        help="evaluate a COCO results file instead: a list of {image_id, segmentation, score}",
+    )
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="count photos that the results file has nothing for as photos without masks",
+    )
+    parser.set_defaults(run=_run_eval, eval_only=True, resume=False, max_restarts=0)
+
+
+def _run_eval(arguments: argparse.Namespace) -> int:
+    if arguments.predictions:
+        arguments.overrides += ["EVALUATION.SEGMENTER", "StoredPredictions"]
+        arguments.overrides += ["EVALUATION.PREDICTIONS", arguments.predictions]
+    if arguments.allow_partial:
+        arguments.overrides += ["EVALUATION.ALLOW_PARTIAL", "True"]
+    return run_training(arguments)
 
 
 def _add_convert_checkpoint(commands: argparse._SubParsersAction) -> None:

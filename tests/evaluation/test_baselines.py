@@ -4,16 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.measure import label
 
 from unsam.config import load_config
 from unsam.data import get_dataset
 from unsam.errors import ConfigError
-from unsam.evaluation import Felzenszwalb, Otsu, Slic, build_segmenter, evaluate
+from unsam.evaluation import (
+    AdaptiveOtsu,
+    Felzenszwalb,
+    MultiOtsu,
+    Otsu,
+    Slic,
+    build_segmenter,
+    evaluate,
+)
 from unsam.evaluation.baselines import ClassicalSegmenter
-from unsam.structures import read_photo
+from unsam.structures import MaskSet, read_photo
 
 NAMES = ("otsu", "felzenszwalb", "slic")
-CLASSES = (Otsu, Felzenszwalb, Slic)
+CLASSES = (Otsu, AdaptiveOtsu, MultiOtsu, Felzenszwalb, Slic)
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +30,10 @@ def photo(data_root: Path) -> np.ndarray:
     return read_photo(get_dataset("bsds500_val_distinct")[0].file_name)[::2, ::2].copy()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "adaptiveotsu", "multiotsu"])
 def test_recipes_name_their_segmenter(name: str) -> None:
-    segmenter = build_segmenter(load_config(f"baselines/{name}.yaml"))
+    recipe = name.replace("otsu", "_otsu").removeprefix("_")
+    segmenter = build_segmenter(load_config(f"baselines/{recipe}.yaml"))
     assert type(segmenter).__name__.lower() == name
 
 
@@ -62,6 +72,40 @@ def test_otsu_gives_the_pieces_of_both_sides() -> None:
     image[2:5, 12:18] = 220
     masks = Otsu().generate(image)
     assert sorted(masks.areas.tolist()) == [9, 16, 18, 240 - 43]
+
+
+def test_adaptive_otsu_sees_through_a_shadow() -> None:
+    """Squares on a slope of light: no one threshold finds all of them, local ones do."""
+    image = np.repeat(np.linspace(20, 200, 160).astype(np.uint8)[None], 40, axis=0)
+    squares = np.zeros(image.shape, bool)
+    for left in (20, 70, 120):
+        squares[15:25, left : left + 10] = True
+    image = np.where(squares, image + 30, image).astype(np.uint8)
+    photo = np.repeat(image[:, :, None], 3, axis=2)
+    truth = MaskSet.from_label_map(label(squares), background=0)
+
+    def best(segmenter: ClassicalSegmenter) -> np.ndarray:
+        return truth.iou(segmenter.generate(photo)).max(axis=1)
+
+    assert best(AdaptiveOtsu(windows=[25])).min() > 0.7
+    assert best(Otsu()).min() < 0.3
+
+
+def test_multi_otsu_gives_the_pieces_of_each_class() -> None:
+    image = np.full((20, 30, 3), 20, np.uint8)
+    image[2:8, 2:8] = 120
+    image[12:18, 2:8] = 220
+    image[2:8, 20:28] = 120
+    areas = {count: MultiOtsu(classes=[count]).generate(image).areas.tolist() for count in (3, 5)}
+    # With three greys there are no more than three classes.
+    assert sorted(areas[3]) == sorted(areas[5]) == [36, 36, 48, 600 - 120]
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="classes must be at least 2"):
+        MultiOtsu(classes=[1])
+    with pytest.raises(ValueError, match="windows must be at least 1"):
+        AdaptiveOtsu(windows=[])
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.evaluation.synthetic import made_up_dataset
+from unsam.errors import DataError
 from unsam.evaluation.coco_scores import score_detections
 from unsam.structures import MaskSet
 
@@ -27,21 +28,31 @@ def rows_of(photos: int, seed: int) -> tuple[list[Any], list[Any], list[Any]]:
     return images, truth, found
 
 
-def pycocotools_tables(images: Any, truth: Any, found: Any, kind: str) -> tuple[Any, Any]:
+def pycocotools_tables(
+    images: Any,
+    truth: Any,
+    found: Any,
+    kind: str,
+    limits: tuple[int, ...] = LIMITS,
+    use_categories: bool = False,
+) -> tuple[Any, Any]:
     """Recall and precision tables of pycocotools, the reference implementation."""
+    names = {row["category_id"] for row in truth + found} if use_categories else {1}
     both = []
     for rows in (truth, found):
         coco = COCO()
-        rows = [dict(copy.deepcopy(row), id=n, category_id=1) for n, row in enumerate(rows, 1)]
+        rows = [dict(copy.deepcopy(row), id=n) for n, row in enumerate(rows, 1)]
         for row in rows:
             row.setdefault("iscrowd", 0)
-        coco.dataset = {"images": images, "annotations": rows, "categories": [{"id": 1}]}
+            row["category_id"] = row["category_id"] if use_categories else 1
+        categories = [{"id": name} for name in sorted(names)]
+        coco.dataset = {"images": images, "annotations": rows, "categories": categories}
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
         both.append(coco)
     oracle = COCOeval(*both, kind)
-    oracle.params.maxDets = list(LIMITS)
-    oracle.params.useCats = 0
+    oracle.params.maxDets = list(limits)
+    oracle.params.useCats = int(use_categories)
     with contextlib.redirect_stdout(io.StringIO()):
         oracle.evaluate()
         oracle.accumulate()
@@ -73,12 +84,55 @@ def test_equal_to_pycocotools(seed: int, kind: str) -> None:
     for place, limit in enumerate(LIMITS):
         expected[f"AR@{limit}"] = mean(recall[..., 0, place])
     assert set(expected) == set(scores.metrics)
-    for name, value in expected.items():
-        np.testing.assert_allclose(scores.metrics[name], value, rtol=1e-14, err_msg=name)
+    np.testing.assert_equal(scores.metrics, expected)
     np.testing.assert_array_equal(scores.recall, recall)
     np.testing.assert_array_equal(scores.recall_per_iou, recall[:, 0, 0, -1])
-    # pycocotools adds the spacing of 1 to each denominator, the engine does not.
-    np.testing.assert_allclose(scores.precision, precision, rtol=0, atol=np.spacing(1.0))
+    np.testing.assert_array_equal(scores.precision, precision)
+
+
+def random_boxes(rng: np.random.Generator, image_id: int, count: int) -> list[Any]:
+    """Boxes of few positions, sizes (with areas of just 32^2 and 96^2) and scores: all is tied."""
+    rows = []
+    for _ in range(count):
+        side = int(rng.choice([8, 31, 32, 33, 95, 96, 97]))
+        left, top = (int(value) * 4 for value in rng.integers(0, 4, 2))
+        rows.append(
+            {
+                "image_id": image_id,
+                "category_id": int(rng.integers(3, 6)),
+                "bbox": [left, top, side, side],
+                "area": side * side,
+                "score": int(rng.integers(0, 4)) / 3,
+            }
+        )
+    return rows
+
+
+@pytest.mark.parametrize("use_categories", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_hard_cases_are_equal_to_pycocotools(seed: int, use_categories: bool) -> None:
+    rng = np.random.default_rng(seed)
+    images = [{"id": int(n), "height": 120, "width": 120} for n in rng.permutation(50)[:8]]
+    truth, found = [], []
+    for image in images:
+        # Photos without truth, without detections, without both; more than the limit of 6.
+        truth += random_boxes(rng, image["id"], int(rng.choice([0, 1, 9])))
+        found += random_boxes(rng, image["id"], int(rng.choice([0, 5, 30])))
+    for row in truth:
+        row["iscrowd"] = int(rng.random() < 0.2)
+    for row in found:
+        row["area"] = row["bbox"][2] * row["bbox"][3]
+    order = rng.permutation(len(found))
+    found = [found[index] for index in order]
+    limits = (1, 2, 6)
+    scores = score_detections(
+        images, truth, found, max_detections=limits, iou_type="bbox", use_categories=use_categories
+    )
+    recall, precision = pycocotools_tables(images, truth, found, "bbox", limits, use_categories)
+    np.testing.assert_array_equal(scores.recall, recall)
+    np.testing.assert_array_equal(scores.precision, precision)
+    assert scores.metrics["AP"] == mean(precision[..., 0, -1])
+    assert scores.metrics["AR@2"] == mean(recall[..., 0, 1])
 
 
 def test_the_known_answer_of_the_fashionpedia_sample(data_root: Path) -> None:
@@ -122,6 +176,12 @@ def test_no_detection_at_all_is_recall_zero() -> None:
     assert scores.metrics["AR@1000"] == 0.0
     assert scores.metrics["AP"] == 0.0
     assert scores.best_iou.tolist() == [0.0] * sum(not row["iscrowd"] for row in truth)
+
+
+def test_a_row_of_an_unknown_photo_is_one_line() -> None:
+    images, truth, found = rows_of(2, 0)
+    with pytest.raises(DataError, match="of photo 999, not in images"):
+        score_detections(images, truth, [*found, found[0] | {"image_id": 999}])
 
 
 def test_sizes_without_truth_are_nan() -> None:

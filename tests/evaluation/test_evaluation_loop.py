@@ -87,6 +87,12 @@ def test_granularity_reaches_the_segmenter(tmp_path: Path) -> None:
     assert asked == [None, [0.3, 1.0]]
 
 
+def test_an_evaluator_may_ask_for_granularities_where_none_takes_clicks(tmp_path: Path) -> None:
+    path = write_dataset(tmp_path, photos=1)
+    (results,) = evaluate(config(path, "EVALUATION.EVALUATORS", "GranularityEvaluator")).values()
+    assert results["GranularityEvaluator"]
+
+
 def test_evaluating_twice_starts_afresh(tmp_path: Path) -> None:
     records = get_dataset(str(write_dataset(tmp_path, photos=1)))
     evaluators = {"masks": AverageRecallEvaluator(records)}
@@ -137,6 +143,24 @@ def test_bad_ground_truth_is_one_line_each(tmp_path: Path) -> None:
     assert "2.png" in message_of(content)
     (tmp_path / "images" / "1.png").unlink()
     assert "1 of 3 photos are missing" in message_of(content)
+    assert "no image in it" in message_of({"images": [], "annotations": []})
+
+
+def test_photos_that_change_under_way_are_one_line_each(tmp_path: Path) -> None:
+    records = get_dataset(str(write_dataset(tmp_path, photos=1)))
+    photo = Path(records[0].file_name)
+
+    def message() -> str:
+        evaluators = {"masks": AverageRecallEvaluator(records)}
+        with pytest.raises(DataError) as caught:
+            evaluate_dataset(Otsu(), records, evaluators, progress=False)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    Image.fromarray(np.zeros((40, 51, 3), np.uint8)).save(photo)
+    assert "0.png: the photo is 51x40 pixels, its annotations are for 50x40" in message()
+    photo.unlink()
+    assert "0.png" in message()
 
 
 def test_records_of_any_source_will_do(tmp_path: Path) -> None:

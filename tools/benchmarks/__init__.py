@@ -1,8 +1,10 @@
 """The benchmarks of ``tools/benchmark.py``, one module each."""
 
+from benchmarks.boundaries import benchmark_boundaries
 from benchmarks.conquer import benchmark_conquer
 from benchmarks.crf import benchmark_crf
 from benchmarks.deformable_attention import benchmark_deformable_attention
+from benchmarks.eval import benchmark_eval
 from benchmarks.instance import benchmark_instance
 from benchmarks.loader import benchmark_loader
 from benchmarks.maskcut import benchmark_maskcut
@@ -14,9 +16,11 @@ from benchmarks.stages import benchmark_stages
 from benchmarks.throughput import benchmark_throughput
 
 BENCHMARKS = {
+    "boundaries": benchmark_boundaries,
     "conquer": benchmark_conquer,
     "crf": benchmark_crf,
     "deformable_attention": benchmark_deformable_attention,
+    "eval": benchmark_eval,
     "instance": benchmark_instance,
     "loader": benchmark_loader,
     "maskcut": benchmark_maskcut,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode
 
-from unsam.config.evaluation_defaults import evaluation_defaults
+from unsam.config.evaluation_defaults import evaluation_defaults, expectation_defaults
 from unsam.config.pseudo_mask_defaults import pseudo_mask_defaults
 from unsam.config.training_defaults import (
     checkpoint_defaults,
@@ -41,6 +41,7 @@ def get_cfg() -> CfgNode:
     cfg.CHECKPOINT = checkpoint_defaults()
     cfg.INFERENCE = _inference()
     cfg.EVALUATION = evaluation_defaults()
+    cfg.TEST = expectation_defaults()
     return cfg
 
 

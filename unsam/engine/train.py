@@ -7,7 +7,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from fvcore.common.config import CfgNode
@@ -18,17 +17,14 @@ from unsam.checkpoint.download import fetch_weights
 from unsam.config import config_text, save_config
 from unsam.engine import distributed, random_state
 from unsam.engine.build import METRICS_FILE, WEIGHTS_FILE, build_seeded_model, build_trainer
+from unsam.engine.evaluation import evaluate_and_report, evaluate_during_training
 from unsam.engine.launch import STOPPED_CODES, check_num_processes, launch
 from unsam.engine.run_log import logging_to
 from unsam.engine.run_state import resume_newest
 from unsam.engine.slurm import requeue_job
 from unsam.engine.stop_signals import REQUEUE_SIGNAL, StoppedBySignalError
 from unsam.errors import ConfigError, UnsamError
-from unsam.modeling import SegmentationModel
 from unsam.modeling.pretrained import load_weights_into
-
-if TYPE_CHECKING:
-    from unsam.evaluation.results import Results
 
 CHECKPOINT_FOLDER = "checkpoints"
 CONFIG_FILE = "config.yaml"
@@ -51,7 +47,8 @@ def launch_training(
 
     Under torchrun each of its processes calls this. ``OUTPUT_DIR`` receives ``config.yaml``,
     ``metrics.jsonl``, ``log.txt``, ``checkpoints/`` and, at the end, ``model.safetensors``; an
-    evaluation writes ``evaluation.yaml``, ``results.json`` and ``results.md``.
+    evaluation writes ``evaluation.yaml``, ``results.json``, ``results.md``, ``report.html`` and, as
+    it goes, ``photo_results/``, from which a rerun goes on.
 
     Args:
         cfg: the merged config, frozen or not; it is not changed.
@@ -145,7 +142,7 @@ def _prepare_output(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
 def _train(cfg: CfgNode, device: torch.device, resume: bool) -> None:
     checkpointer = Checkpointer(Path(cfg.OUTPUT_DIR) / CHECKPOINT_FOLDER, cfg.CHECKPOINT.KEEP)
     with distributed.together():
-        trainer = build_trainer(cfg, device, checkpointer, partial(_evaluate, cfg))
+        trainer = build_trainer(cfg, device, checkpointer, partial(evaluate_during_training, cfg))
     if resume and resume_newest(trainer, checkpointer, config_text(cfg)):
         # Only now is it sure that the run goes on with this config.
         with distributed.together():
@@ -189,7 +186,7 @@ def _evaluate_only(cfg: CfgNode, device: torch.device, resume: bool) -> None:
     from unsam.evaluation.evaluation_loop import MODEL
 
     if cfg.EVALUATION.SEGMENTER != MODEL:
-        _evaluate(cfg, None)
+        evaluate_and_report(cfg, None)
         return
     weights: Path | str = cfg.MODEL.WEIGHTS
     if resume:
@@ -203,7 +200,7 @@ def _evaluate_only(cfg: CfgNode, device: torch.device, resume: bool) -> None:
         logger.info("evaluating %s", weights)
     elif distributed.is_main():
         logger.warning("MODEL.WEIGHTS is empty: evaluating a random initialisation")
-    _evaluate(cfg, model, weights)
+    evaluate_and_report(cfg, model, weights)
 
 
 def _newest_checkpoint(folder: Path) -> Path:
@@ -211,21 +208,3 @@ def _newest_checkpoint(folder: Path) -> Path:
     if not paths:
         raise ConfigError(f"no checkpoint in {folder}; name one with MODEL.WEIGHTS, not --resume")
     return paths[-1]
-
-
-def _evaluate(cfg: CfgNode, model: SegmentationModel | None, weights: Path | str = "") -> Results:
-    """Evaluate a model, or (None) the baseline that the config names; the main rank writes."""
-    from unsam.evaluation import evaluate, format_results, write_results
-    from unsam.inference import Segmenter
-
-    segmenter = None
-    if model is not None:
-        segmenter = Segmenter(model, next(model.parameters()).device)
-    # An evaluation fails on all ranks or on none.
-    with distributed.together():
-        results = evaluate(cfg, segmenter)
-        if distributed.is_main():
-            about = {"segmenter": cfg.EVALUATION.SEGMENTER, "weights": str(weights)}
-            write_results(results, cfg.OUTPUT_DIR, about)
-    logger.info("%s", format_results(results))
-    return results

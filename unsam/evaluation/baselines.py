@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from fvcore.common.config import CfgNode
-from skimage.filters import threshold_otsu
+from skimage.filters import rank, threshold_multiotsu, threshold_otsu
+from skimage.measure import label
 from skimage.segmentation import felzenszwalb, slic
 
 from unsam.evaluation.build import SEGMENTERS
@@ -47,8 +48,7 @@ class ClassicalSegmenter(ABC):
         Raises:
             ValueError: not a photo, or a granularity outside [0.1, 1].
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {image.shape}")
+        check_photo(image)
         chosen = self._levels(granularity)
         parts = [self._level_masks(image, level) for level in chosen]
         merged = MaskSet.cat(parts)
@@ -62,9 +62,7 @@ class ClassicalSegmenter(ABC):
     def _levels(self, granularity: float | Sequence[float] | None) -> list[int]:
         if granularity is None:
             return list(range(self.num_levels))
-        values = np.atleast_1d(np.asarray(granularity, np.float64))
-        if values.size == 0 or not ((values >= 0.1 - 1e-9) & (values <= 1.0 + 1e-9)).all():
-            raise ValueError(f"granularity must lie in [0.1, 1] (1 the whole), got {granularity}")
+        values = check_granularities(granularity)
         nearest = np.rint((values - 0.1) / 0.9 * (self.num_levels - 1))
         return sorted({int(level) for level in nearest})
 
@@ -75,6 +73,24 @@ class ClassicalSegmenter(ABC):
             score=regions.areas / (image.shape[0] * image.shape[1]),
             granularity=np.full(len(regions), 0.1 + 0.9 * share),
         )
+
+
+def check_photo(image: np.ndarray) -> None:
+    """Raise ValueError for what is no ``uint8 [H, W, 3]``."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {image.shape}")
+
+
+def check_granularities(granularity: float | Sequence[float]) -> np.ndarray:
+    """Return one or several granularities as ``float64 [K]``.
+
+    Raises:
+        ValueError: none, or one outside [0.1, 1].
+    """
+    values = np.atleast_1d(np.asarray(granularity, np.float64))
+    if values.size == 0 or not ((values >= 0.1 - 1e-9) & (values <= 1.0 + 1e-9)).all():
+        raise ValueError(f"granularity must lie in [0.1, 1] (1 the whole), got {granularity}")
+    return values.clip(0.1, 1.0)
 
 
 @SEGMENTERS.register()
@@ -95,10 +111,67 @@ class Otsu(ClassicalSegmenter):
     def partition(self, image: np.ndarray, level: int) -> np.ndarray:
         """Return the pieces of the bright and of the dark side, numbered from 0."""
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        bright = (grey > threshold_otsu(grey)).astype(np.uint8)
-        _, pieces = cv2.connectedComponents(bright, connectivity=4)
-        count, others = cv2.connectedComponents(1 - bright, connectivity=4)
-        return np.where(bright > 0, pieces + count, others)
+        return _pieces(grey > threshold_otsu(grey))
+
+
+@SEGMENTERS.register()
+class AdaptiveOtsu(ClassicalSegmenter):
+    """Otsu's threshold of the square around each pixel, the union of several sizes of it.
+
+    The masks are the 4-connected pieces of both sides. Scikit-image's rank filter, on luma.
+    """
+
+    def __init__(self, *, windows: Sequence[int] = (25, 75, 225), max_masks: int = 1000) -> None:
+        if not windows or min(windows) < 1:
+            raise ValueError(f"windows must be at least 1 pixel wide, got {tuple(windows)}")
+        super().__init__(num_levels=len(windows), max_masks=max_masks)
+        self.windows = sorted(int(width) for width in windows)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> AdaptiveOtsu:
+        """Build from ``EVALUATION.BASELINES``."""
+        node = cfg.EVALUATION.BASELINES
+        return cls(windows=node.ADAPTIVE_OTSU_WINDOWS, max_masks=node.MAX_MASKS)
+
+    def partition(self, image: np.ndarray, level: int) -> np.ndarray:
+        """Return the pieces above and below the thresholds of one size of the square."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        window = np.ones((self.windows[level], self.windows[level]), np.uint8)
+        return _pieces(grey > rank.otsu(grey, window))
+
+
+@SEGMENTERS.register()
+class MultiOtsu(ClassicalSegmenter):
+    """Otsu's criterion with several thresholds, the union of several numbers of classes.
+
+    Liao, Chen, Chung, "A fast algorithm for multilevel thresholding", 2001; scikit-image's
+    implementation, on luma. The masks are the 4-connected pieces of each class.
+    """
+
+    def __init__(self, *, classes: Sequence[int] = (2, 3, 4), max_masks: int = 1000) -> None:
+        if not classes or min(classes) < 2:
+            raise ValueError(f"classes must be at least 2, got {tuple(classes)}")
+        super().__init__(num_levels=len(classes), max_masks=max_masks)
+        self.classes = sorted((int(count) for count in classes), reverse=True)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> MultiOtsu:
+        """Build from ``EVALUATION.BASELINES``."""
+        node = cfg.EVALUATION.BASELINES
+        return cls(classes=node.MULTI_OTSU_CLASSES, max_masks=node.MAX_MASKS)
+
+    def partition(self, image: np.ndarray, level: int) -> np.ndarray:
+        """Return the pieces of one number of classes; of fewer where there are fewer greys."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        classes = min(self.classes[level], np.unique(grey).size)
+        if classes < 2:
+            return np.zeros(grey.shape, np.int64)
+        return _pieces(np.digitize(grey, threshold_multiotsu(grey, classes), right=True))
+
+
+def _pieces(classes: np.ndarray) -> np.ndarray:
+    """Return the 4-connected pieces of ``[H, W]`` that are of one class, numbered."""
+    return label(classes.astype(np.int64), background=-1, connectivity=1)
 
 
 @SEGMENTERS.register()

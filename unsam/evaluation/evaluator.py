@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch.distributed as dist
 
 from unsam.data import ImageRecord
 from unsam.errors import DataError
+
+Measured = TypeVar("Measured")
 
 
 class Evaluator(ABC):
@@ -23,9 +25,11 @@ class Evaluator(ABC):
     Attributes:
         drives_segmenter: False: `process` takes mask sets. True: the evaluator asks questions, so
             `process` takes the segmenter.
+        needs_prompts: whether a segmenter that takes no clicks is of no use.
     """
 
     drives_segmenter: ClassVar[bool] = False
+    needs_prompts: ClassVar[bool] = False
 
     def __init__(self, records: Sequence[ImageRecord]) -> None:
         self.records = {record.image_id: record for record in records}
@@ -79,10 +83,15 @@ class Evaluator(ABC):
         """Keep what `measure` needs of one photo; a photo that is seen again changes nothing."""
         self._results.setdefault(image_id, result)
 
+    @property
+    def results(self) -> Mapping[int, Any]:
+        """What was added on this rank, by image id."""
+        return self._results
+
 
 def measure_once(
-    local: Mapping[int, Any], measure: Callable[[Mapping[int, Any]], dict[str, float]]
-) -> dict[str, float]:
+    local: Mapping[int, Any], measure: Callable[[Mapping[int, Any]], Measured]
+) -> Measured:
     """Gather per-photo results of all ranks, measure on the first and tell the others.
 
     Args:

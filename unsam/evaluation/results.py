@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unsam.checkpoint.atomic import write_text_atomic
+from unsam.evaluation.published import PUBLISHED_NOTE, published_rows, published_sources
 
 Results = dict[str, dict[str, dict[str, float]]]
 """Dataset -> evaluator -> metric -> value."""
@@ -34,7 +35,8 @@ def write_results(
     content = {"about": dict(about or {}), "results": _without_nan(results)}
     path = Path(folder) / RESULTS_FILE
     write_text_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    write_text_atomic(Path(folder) / TABLE_FILE, format_results(results) + "\n")
+    tables = [format_results(results), *_tables_beside_published(results)]
+    write_text_atomic(Path(folder) / TABLE_FILE, "\n\n".join(tables) + "\n")
     return path
 
 
@@ -48,6 +50,21 @@ def format_results(results: Results) -> str:
                 rows.setdefault(metric, {})[dataset] = value
     blocks = [f"### {name}\n\n{format_table(rows, 'metric')}" for name, rows in tables.items()]
     return "\n\n".join(blocks)
+
+
+def _tables_beside_published(results: Results) -> list[str]:
+    """Return a table for each dataset and evaluator that papers have numbers of."""
+    tables = []
+    for dataset, evaluators in results.items():
+        for evaluator, metrics in evaluators.items():
+            rows = published_rows(dataset, evaluator, metrics, "this evaluation")
+            if rows:
+                tables.append(
+                    f"### {dataset}, {evaluator}: beside published numbers\n\n"
+                    f"{format_table(rows, 'method')}\n\n{PUBLISHED_NOTE} "
+                    f"Sources: {'; '.join(published_sources(dataset, evaluator))}."
+                )
+    return tables
 
 
 def format_table(rows: Mapping[str, Mapping[str, float]], corner: str = "name") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from unsam.data import ImageRecord, get_dataset
 from unsam.errors import ConfigError, DataError
 from unsam.evaluation.build import SEGMENTERS
+from unsam.evaluation.photo_results import photo_key
 from unsam.structures import MaskSet
 
 
@@ -26,14 +28,18 @@ class StoredMasks:
     Args:
         dataset: where the masks are; anything that ``DATASETS.TEST`` may hold.
         max_masks: most masks per photo, the best by score.
+        records: the photos with the masks if they are read already; then `dataset` is a name only.
     """
 
     takes_prompts = True
 
-    def __init__(self, dataset: str, max_masks: int = 1000) -> None:
+    def __init__(
+        self, dataset: str, max_masks: int = 1000, *, records: Sequence[ImageRecord] | None = None
+    ) -> None:
         self.dataset = dataset
         self.max_masks = max_masks
-        self._by_photo = {_key(item.file_name): item for item in get_dataset(dataset)}
+        stored = get_dataset(dataset) if records is None else records
+        self._by_photo = {self._key(item): item for item in stored}
         self._masks: MaskSet | None = None
 
     @classmethod
@@ -43,13 +49,18 @@ class StoredMasks:
             raise ConfigError("EVALUATION.STORED_MASKS is empty; name a folder of pseudo masks")
         return cls(cfg.EVALUATION.STORED_MASKS, max(cfg.EVALUATION.MAX_DETECTIONS))
 
+    def digest(self) -> str:
+        """Return a hash of where the masks are, and of the time of change of their files."""
+        keys = sorted(photo_key(record) for record in self._by_photo.values())
+        return hashlib.sha256(b"".join(keys)).hexdigest()
+
     def set_photo(self, record: ImageRecord) -> None:
         """Take the stored masks of a photo for the calls that follow.
 
         Raises:
             DataError: there are none for this photo, or for one of another size.
         """
-        stored = self._by_photo.get(_key(record.file_name))
+        stored = self._by_photo.get(self._key(record))
         if stored is None:
             raise DataError(
                 f"{self.dataset}: no masks for {record.file_name}; make them with "
@@ -126,6 +137,11 @@ class StoredMasks:
             answers[found & (chosen == index)] = masks.mask(int(index))
         return answers, quality, logits
 
+    @staticmethod
+    def _key(record: ImageRecord) -> str:
+        """Return what tells photos apart: the file, since ids are each dataset's own."""
+        return str(Path(record.file_name).resolve())
+
     def _current(self, image: np.ndarray | None = None) -> MaskSet:
         if self._masks is None:
             raise ValueError("no photo is set; call set_photo(record) first")
@@ -142,7 +158,3 @@ def _masks_at(masks: MaskSet, points: np.ndarray) -> np.ndarray:
     pixels, place = np.unique(x * height + y, return_inverse=True)
     dots = MaskSet(masks.size, np.stack([pixels, pixels + 1], axis=1), np.arange(len(pixels) + 1))
     return (dots.intersections(masks) > 0)[place.reshape(x.shape)]
-
-
-def _key(file_name: str) -> str:
-    return str(Path(file_name).resolve())

@@ -245,13 +245,14 @@ class MaskSet:
             ValueError: `other` is of another image size.
         """
         if other is None:
-            order = np.argsort(self.runs[:, 0])
+            # Each mask's runs ascend already, which the stable sort makes use of.
+            order = np.argsort(self.runs[:, 0], kind="stable")
             return runs.self_intersections(self.runs, self._run_owners(), order, len(self))
         if other.size != self.size:
             raise ValueError(f"masks of different image sizes: {self.size} and {other.size}")
         joined = np.concatenate([self.runs, other.runs])
         owner = np.concatenate([self._run_owners(), other._run_owners() + np.int32(len(self))])
-        order = np.argsort(joined[:, 0])
+        order = np.argsort(joined[:, 0], kind="stable")
         return runs.cross_intersections(joined, owner, order, len(self), len(other))
 
     def iou(self, other: MaskSet | None = None) -> np.ndarray:

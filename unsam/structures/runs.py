@@ -251,8 +251,9 @@ def cross_intersections(
     As `self_intersections`; owners from `num_first` on are the second set.
     """
     common = np.zeros((num_first, num_second), np.int64)
-    open_end = np.empty((2, max(num_first, num_second)), np.int64)
-    open_mask = np.empty((2, max(num_first, num_second)), np.int64)
+    room = 2 * max(num_first, num_second) + 1
+    open_end = np.empty((2, room), np.int64)
+    open_mask = np.empty((2, room), np.int64)
     num_open = np.zeros(2, np.int64)
     for row in order:
         start, end, mask = runs[row, 0], runs[row, 1], owner[row]
@@ -272,17 +273,19 @@ def cross_intersections(
                 else:
                     common[other, mask - num_first] += overlap
         num_open[other_side] = kept
-        # The list of one side is also swept when that side grows, so that it stays as long as the
-        # number of its masks.
-        kept = 0
-        for slot in range(num_open[side]):
-            if open_end[side, slot] > start:
-                open_end[side, kept] = open_end[side, slot]
-                open_mask[side, kept] = open_mask[side, slot]
-                kept += 1
-        open_end[side, kept] = end
-        open_mask[side, kept] = mask
-        num_open[side] = kept + 1
+        # Runs that have ended leave the list of their own side when it is full: at most one run of
+        # each mask is open, so that this takes a step per run on average.
+        if num_open[side] == room:
+            kept = 0
+            for slot in range(room):
+                if open_end[side, slot] > start:
+                    open_end[side, kept] = open_end[side, slot]
+                    open_mask[side, kept] = open_mask[side, slot]
+                    kept += 1
+            num_open[side] = kept
+        open_end[side, num_open[side]] = end
+        open_mask[side, num_open[side]] = mask
+        num_open[side] += 1
     return common
 
 

@@ -43,5 +43,5 @@ def test_unmarked_regions_and_other_names(tmp_path: Path) -> None:
     path.write_text(json.dumps({"images": [image], "annotations": [row]}))
     with pytest.raises(DataError, match="annotation 5 has no 'distinct'"):
         load_bsds500(tmp_path, "val")
-    with pytest.raises(ValueError, match="'test'"):
-        load_bsds500(tmp_path, "test")
+    with pytest.raises(ValueError, match="'minival'"):
+        load_bsds500(tmp_path, "minival")

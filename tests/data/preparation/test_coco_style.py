@@ -7,11 +7,14 @@ import pytest
 
 from tests.data.preparation.conftest import write_photo
 from unsam.data import get_dataset
+from unsam.data.datasets import BENCHMARKS
+from unsam.data.datasets.benchmarks import PublishedCounts
 from unsam.data.preparation.coco_style import (
     objects_and_parts,
     parts_only,
     prepare_coco_style,
 )
+from unsam.data.preparation.draw import draw
 from unsam.errors import DataError
 
 Download = tuple[Path, Path]
@@ -115,3 +118,45 @@ def test_links_of_other_photos_are_not_replaced(coco_download: Download, tmp_pat
     double.mkdir(parents=True)
     with pytest.raises(DataError, match="have one name"):
         prepare_coco_style(file, [photos, double], target)
+
+
+def test_counts_are_checked_before_anything_is_written(
+    coco_download: Download, tmp_path: Path
+) -> None:
+    file, photos = coco_download
+    target = tmp_path / "paco" / "annotations" / "paco_val.json"
+    counts = BENCHMARKS["unsam_paco_val"].counts
+    message = (
+        r"^paco_val\.json: found 2 photos, expected 2,410, 2,408 are missing; complete the "
+        r"download, or take what is there with --partial$"
+    )
+    with pytest.raises(DataError, match=message):
+        prepare_coco_style(file, [photos], target, counts=counts)
+    assert not target.parent.exists()
+    prepare_coco_style(file, [photos], target, counts=PublishedCounts((2,), masks=2))
+    assert get_dataset(str(target))[0].file_name.startswith(str(tmp_path / "paco" / "images"))
+
+
+def test_a_draw_is_of_the_whole_download_and_needs_its_own_photos_only(
+    coco_download: Download, tmp_path: Path
+) -> None:
+    file, photos = coco_download
+    target = tmp_path / "lvis_val.json"
+    with pytest.raises(
+        DataError, match=r"2017\.json: found 2 photos to draw from, expected 9, 7 are missing"
+    ):
+        counts = PublishedCounts((1,), drawn_from=9)
+        prepare_coco_style(file, [photos], target, counts=counts)
+    (drawn,) = draw([4, 9], 1)
+    (photos / f"{13 - drawn:012d}.jpg").unlink()
+    counts = PublishedCounts((1,), drawn_from=2)
+    prepare_coco_style(file, [photos], target, counts=counts)
+    assert [record.image_id for record in get_dataset(str(target))] == [drawn]
+
+
+def test_the_download_is_never_written_over(coco_download: Download) -> None:
+    file, photos = coco_download
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="is the download itself; move it, or give another"):
+        prepare_coco_style(file, [photos], file)
+    assert file.read_bytes() == before

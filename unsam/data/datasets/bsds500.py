@@ -17,7 +17,7 @@ from unsam.data.datasets.coco import load_coco_json
 from unsam.data.datasets.record import ImageRecord
 from unsam.errors import DataError
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 POOLS = ("distinct", "all")
 
 

@@ -1,4 +1,4 @@
-"""The names of the datasets that lie under ``UNSAM_DATA``.
+"""The names of the datasets under ``UNSAM_DATA``, and of the benchmarks.
 
 Files are looked for when a dataset is loaded, not when this module is imported.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from unsam.data.datasets.benchmarks import BENCHMARKS, load_benchmark
 from unsam.data.datasets.bsds500 import POOLS, SPLITS, load_bsds500
 from unsam.data.datasets.coco import load_coco_json
 from unsam.data.datasets.record import ImageRecord
@@ -62,7 +63,7 @@ def builtin_loaders() -> dict[str, Callable[[str], list[ImageRecord]]]:
     for split in SPLITS:
         for pool in POOLS:
             loaders[f"bsds500_{split}_{pool}"] = partial(_load_bsds500, split, pool)
-    return loaders
+    return loaders | {name: partial(load_benchmark, name) for name in BENCHMARKS}
 
 
 def _load_coco_style(folder: str, file: str, photos: str, image_root: str) -> list[ImageRecord]:

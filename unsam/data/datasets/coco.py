@@ -9,8 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unsam.annotations.folders import PHOTOS
 from unsam.data.datasets.record import ImageRecord, read_json_object, require_photos
 from unsam.errors import DataError
+
+ANNOTATIONS = "annotations"
+"""The folder of a JSON whose photos lie in the folder ``images`` beside that folder."""
 
 # Annotations are kept as text, a tenth of the memory that Python's objects take; under this key.
 _TEXT = "\0text"
@@ -31,7 +35,7 @@ def load_coco_json(
     Args:
         path: the JSON file.
         image_root: folder that the file names are relative to; "" takes ``images`` beside the
-            file, or the file's own folder where there is no ``images``.
+            file, else as `prepared_photos` says, else the file's own folder.
         keep: which annotations to keep, None for all.
         photos_required: whether a photo that is not on disk is an error.
 
@@ -69,11 +73,21 @@ def load_coco_json(
     return sorted(records, key=lambda item: item.image_id)
 
 
+def prepared_photos(path: Path) -> Path:
+    """Return where the photos of a prepared JSON are: ``images`` beside it.
+
+    Or beside its folder, where that is called ``annotations`` as in detectron2's layout.
+    """
+    folder = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
+    return folder / PHOTOS
+
+
 def _photo_folder(file: Path, image_root: str | os.PathLike[str]) -> Path:
     if os.fspath(image_root):
         return Path(image_root).expanduser().resolve()
-    beside = file.resolve().parent / "images"
-    return beside if beside.is_dir() else file.resolve().parent
+    place = file.resolve()
+    candidates = (place.parent / PHOTOS, prepared_photos(place))
+    return next((folder for folder in candidates if folder.is_dir()), place.parent)
 
 
 def _packed(keep: Callable[[dict[str, Any]], bool] | None, item: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unsam.data.datasets.benchmarks import PublishedCounts
 from unsam.data.preparation.prepared import PreparedPhoto, require_files, write_prepared
 from unsam.errors import DataError
 from unsam.structures import MaskSet, read_photo
@@ -19,28 +20,34 @@ _INSTANCES = 256
 
 
 def prepare_ade20k(
-    folder: str | os.PathLike[str], output: str | os.PathLike[str], *, progress: bool = False
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    counts: PublishedCounts | None = None,
+    progress: bool = False,
 ) -> str:
     """Write one split of ADE20K as class-agnostic COCO JSON.
 
     ``<photo>_seg.png`` is the map of objects, ``<photo>_parts_1.png`` of parts,
     ``<photo>_parts_2.png`` of their parts. In each, the class is ``R // 10 * 256 + G`` (0: no
     label) and the instance is ``B`` (Zhou et al., IJCV 2019; the release's own code). Every pair
-    of class and instance is one mask: objects have ``level`` 0, parts 1 and more, and
-    ``parent_id`` is the mask one level up that covers most of the part. ``source_class`` is the
-    class's number.
+    of class and instance is one mask, and pixels without a label are none, at no level: objects
+    have ``level`` 0, parts 1 and more, and ``parent_id`` is the mask one level up that covers most
+    of the part. ``source_class`` is the class's number in the maps, which counts from 1.
 
     Args:
         folder: of the split, such as ``ADE20K_2021_17_01/images/ADE/validation``; all its photos
             count.
         output: the JSON to write; ``images`` beside it gets a link to the folder.
+        counts: that the split must have, None for a part of it.
         progress: show a bar on standard error.
 
     Returns:
         One line on what was written.
 
     Raises:
-        DataError: no photo, photos without a map, or a map that is damaged or of another size.
+        DataError: no photo, photos without a map, a map that is damaged or of another size, or
+            other counts.
         StorageError: the disk is full or the folder not writable.
     """
     root = Path(folder).expanduser().resolve()
@@ -59,7 +66,8 @@ def prepare_ade20k(
 
     info = {"description": f"ADE20K {root.name}, objects and parts, class-agnostic"}
     target = Path(output).expanduser()
-    return write_prepared(target, photos(), [root], total=len(paths), info=info, progress=progress)
+    words: dict[str, Any] = {"info": info, "counts": counts, "progress": progress}
+    return write_prepared(target, photos(), [root], total=len(paths), **words)
 
 
 def _object_map(photo: Path) -> Path:

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
+from unsam.data.datasets.benchmarks import PublishedCounts
+from unsam.data.preparation.mat_files import as_list, read_mat
 from unsam.data.preparation.prepared import PreparedPhoto, require_files, write_prepared
 from unsam.errors import DataError
 from unsam.structures import MaskSet
 
+BSDS500_COUNTS = {
+    split: PublishedCounts((photos,))
+    for split, photos in (("train", 200), ("val", 100), ("test", 200))
+}
 MIN_AREA = 100
 """Smaller regions are slivers of the hand drawing and never `distinct`."""
 MAX_IOU = 0.8
@@ -25,6 +30,7 @@ def prepare_bsds500(
     split: str,
     output: str | os.PathLike[str],
     *,
+    counts: PublishedCounts | None = None,
     progress: bool = False,
 ) -> str:
     """Write one split of BSDS500 as class-agnostic COCO JSON (Arbelaez et al., PAMI 2011).
@@ -38,13 +44,14 @@ def prepare_bsds500(
             (``BSR/BSDS500/data`` of the download).
         split: train, val or test.
         output: the JSON to write; ``images`` beside it gets a link to the photos.
+        counts: that the split must have, None for a part of it.
         progress: show a bar on standard error.
 
     Returns:
         One line on what was written.
 
     Raises:
-        DataError: no such folder, or files are missing, damaged or of another size.
+        DataError: no such folder, files are missing, damaged or of another size, or other counts.
         StorageError: the disk is full or the folder not writable.
     """
     root = Path(raw).expanduser().resolve()
@@ -68,22 +75,18 @@ def prepare_bsds500(
 
     info = {"description": f"BSDS500 {split}: every human segmentation of every photo"}
     target = Path(output).expanduser()
-    return write_prepared(
-        target, photos(), [folder], total=len(paths), info=info, progress=progress
-    )
+    words: dict[str, Any] = {"info": info, "counts": counts, "progress": progress}
+    return write_prepared(target, photos(), [folder], total=len(paths), **words)
 
 
 def _label_maps(path: Path) -> list[np.ndarray]:
     """Return the map of each annotator, ``int [H, W]``."""
-    try:
-        cells = loadmat(path)["groundTruth"].reshape(-1)
-        maps = [np.asarray(cell["Segmentation"][0, 0]).astype(np.int64) for cell in cells]
-    # scipy reports broken files with any of many errors.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{path}: damaged, or no ground truth of BSDS500 ({reason}); fetch it again"
-        ) from None
+
+    def parse(content: dict[str, Any]) -> list[np.ndarray]:
+        cells = as_list(content["groundTruth"])
+        return [np.asarray(cell["Segmentation"]).astype(np.int64) for cell in cells]
+
+    maps = read_mat(path, parse, "BSDS500")
     if not maps or len({item.shape for item in maps}) > 1 or maps[0].ndim != 2:
         raise DataError(f"{path}: expected maps of one size, got {[m.shape for m in maps]}")
     return maps

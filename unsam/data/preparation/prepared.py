@@ -10,10 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from unsam.annotations.coco import write_coco
-from unsam.annotations.folders import PHOTOS
 from unsam.annotations.photos import check_photo
 from unsam.annotations.records import PhotoRecord, Sample, make_record, read_bytes
 from unsam.checkpoint.atomic import StorageError
+from unsam.data.datasets.benchmarks import PublishedCounts
+from unsam.data.datasets.coco import prepared_photos
 from unsam.errors import DataError
 
 
@@ -43,50 +44,58 @@ def write_prepared(
     *,
     total: int,
     info: Mapping[str, str],
+    counts: PublishedCounts | None = None,
     progress: bool = False,
 ) -> str:
     """Check photos, write their masks as one COCO JSON and link the photos beside it.
 
     Args:
-        path: the JSON, replaced if it is there; ``images`` beside it gets a link to each folder.
+        path: the JSON, replaced if it is there; `prepared_photos` of it gets a link to each folder.
         photos: taken one by one.
         folders: the folders of the photos, each of another name.
         total: number of photos, for the bar.
         info: description and licence.
+        counts: that the set must have, None for a part of it.
         progress: show a bar on standard error.
 
     Returns:
         One line on what was written.
 
     Raises:
-        DataError: a photo is damaged or of another size than its masks, or masks are broken; the
-            JSON is left as it was.
+        DataError: a photo is damaged or of another size than its masks, masks are broken, or the
+            counts are others; the JSON is left as it was.
         StorageError: the disk is full or the folder not writable.
     """
-    counts = {"photos": 0, "masks": 0}
+    if counts:
+        counts.require_photos(total, path.name)
+    written = {"photos": 0, "masks": 0, "targets": 0}
 
     def samples() -> Iterator[Sample]:
         bar = tqdm(photos, total=total, unit="photo", disable=not progress)
         for number, photo in enumerate(bar, start=1):
             record = _record(photo, number, path)
-            counts["photos"] += 1
-            counts["masks"] += len(record.annotations)
+            written["photos"] += 1
+            written["masks"] += len(record.annotations)
+            written["targets"] += sum(not item.get("iscrowd") for item in record.annotations)
             yield record, b""
+        # Before the file is put in its place.
+        if counts:
+            counts.require_masks(written["targets"], path.name)
 
     write_coco(path, samples(), info=info)
     for folder in folders:
-        link_photos(folder, path.parent)
-    return f"{counts['photos']} photos, {counts['masks']} masks in {path}"
+        link_photos(folder, prepared_photos(path))
+    return f"{written['photos']} photos, {written['masks']} masks in {path}"
 
 
 def link_photos(folder: Path, output: Path) -> None:
-    """Link a folder of photos as ``output/images/<its name>``; one that is there already stays.
+    """Link a folder of photos as ``output/<its name>``; one that is there already stays.
 
     Raises:
         DataError: another folder has that name.
         StorageError: the link cannot be made.
     """
-    link, target = output / PHOTOS / folder.name, folder.resolve()
+    link, target = output / folder.name, folder.resolve()
     if link.exists() and link.resolve() == target:
         return
     if link.is_symlink() or link.exists():
