@@ -22,7 +22,7 @@ RUNS:
 EVALUATIONS:
   val: [DATASETS.TEST, "('x',)"]
 COLUMNS:
-  AR: [val, AR@1000]
+  AR: [val, Recall, AR@1000]
 """
 
 
@@ -50,9 +50,26 @@ class Commands:
         else:
             output.mkdir()
             value = 0.25 if "seed1" in str(output) else 0.75
-            results = {"results": {"x": {"Recall": {"AR@1000": value}}}}
+            numbers = {"Recall": {"AR@1000": value}, "BoundaryRecall": {"AR@1000": 0.1}}
+            results = {"results": {"x": numbers}}
             (output / "results.json").write_text(json.dumps(results))
         return subprocess.CompletedProcess(command, 0)
+
+
+def test_a_segmenter_that_is_there_is_only_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    otsu = "{TRAIN: false, OVERRIDES: [EVALUATION.SEGMENTER, Otsu], EVALUATIONS: [val]}"
+    text = TEXT.replace("{SEEDS: [1, 2]}", otsu)
+    text = text.replace("COLUMNS:", "  more: [DATASETS.TEST, y]\nCOLUMNS:")
+    (tmp_path / "sweep.yaml").write_text(text)
+    commands = Commands()
+    monkeypatch.setattr(sweep_module.subprocess, "run", commands)
+    run_sweep(Sweep.read(tmp_path / "sweep.yaml"), tmp_path / "out")
+    assert [line[0] for line in commands.lines] == ["eval", "train", "eval", "eval"]
+    assert "MODEL.WEIGHTS" not in commands.lines[0]
+    assert commands.lines[0][commands.lines[0].index("EVALUATION.SEGMENTER") + 1] == "Otsu"
+    assert "MODEL.WEIGHTS" in commands.lines[2]
 
 
 def test_every_run_is_trained_and_evaluated_once(
@@ -94,6 +111,9 @@ def test_a_run_that_fails_does_not_stop_the_others(
         ("RECIPE: a\nRUN: {}", "unknown RUN; known"),
         ("RECIPE: a", "not a sweep .*KeyError 'RUNS'"),
         (TEXT.replace("[SOLVER.MAX_ITER, 2]", "[SOLVER.MAX_ITER]"), "pairs of key and value"),
+        (TEXT.replace("Recall, AR", "Recall, x, AR"), "COLUMNS: AR: .* or with the evaluator"),
+        (TEXT.replace("SEEDS", "SEED"), "RUNS: base: unknown SEED"),
+        (TEXT.replace("{SEEDS: [1, 2]}", "{EVALUATIONS: [test]}"), "base: no evaluation test"),
         ("- [", "not a sweep"),
     ],
 )

@@ -1,4 +1,7 @@
-"""Several runs of one recipe, one after another: which change helps, at the same budget."""
+"""Several runs of one recipe, one after another: which change helps, at the same budget.
+
+Or several segmenters that are there already, measured alike.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,28 @@ RESULTS_FILE = "results.json"
 TABLE_FILE = "sweep.md"
 LOG_FILE = "sweep.log"
 _KEYS = {"RECIPE", "OVERRIDES", "RUNS", "EVALUATIONS", "COLUMNS"}
+_RUN_KEYS = {"SEEDS", "OVERRIDES", "TRAIN", "EVALUATIONS"}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a sweep.
+    """One row of a sweep, or one seed of it.
 
     Attributes:
         name: what it is called in the table.
         seed: of the run.
         overrides: ``KEY VALUE`` pairs beside those of the sweep.
+        trained: whether it is to be trained; else the overrides name weights or a baseline.
+        evaluations: those that it takes part in.
     """
 
     name: str
     seed: int
     overrides: tuple[str, ...]
+    trained: bool
+    evaluations: tuple[str, ...]
 
     @property
     def folder(self) -> str:
@@ -56,14 +64,15 @@ class Sweep:
         overrides: ``KEY VALUE`` pairs of all runs.
         runs: in the order in which they are made: the first seed of all, then the second.
         evaluations: name to the ``KEY VALUE`` pairs of one evaluation of every run.
-        columns: heading to ``(evaluation, metric)``.
+        columns: heading to ``(evaluation, evaluator, metric)``; the evaluator may be left out where
+            no other has a metric of that name.
     """
 
     recipe: str
     overrides: tuple[str, ...]
     runs: tuple[Run, ...]
     evaluations: Mapping[str, tuple[str, ...]]
-    columns: Mapping[str, tuple[str, str]]
+    columns: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Sweep:
@@ -80,9 +89,9 @@ class Sweep:
                     f"{path}: unknown {', '.join(sorted(unknown))}; known: {sorted(_KEYS)}"
                 )
             runs = [
-                (rank, Run(str(name), int(seed), _pairs((entry or {}).get("OVERRIDES", ()))))
+                (rank, run)
                 for name, entry in content["RUNS"].items()
-                for rank, seed in enumerate((entry or {}).get("SEEDS", (1,)))
+                for rank, run in enumerate(_runs(str(name), entry or {}, content["EVALUATIONS"]))
             ]
             return cls(
                 recipe=str(content["RECIPE"]),
@@ -92,8 +101,7 @@ class Sweep:
                     str(name): _pairs(pairs) for name, pairs in content["EVALUATIONS"].items()
                 },
                 columns={
-                    str(name): (str(place[0]), str(place[1]))
-                    for name, place in content["COLUMNS"].items()
+                    str(name): _place(name, place) for name, place in content["COLUMNS"].items()
                 },
             )
         except OSError as error:
@@ -164,7 +172,7 @@ def _finish(sweep: Sweep, run: Run, root: Path, threads: int) -> str:
     shared = [*sweep.overrides, *run.overrides, "SEED", str(run.seed)]
     weights = folder / "model.safetensors"
     commands = {}
-    if not weights.is_file():
+    if run.trained and not weights.is_file():
         commands["training"] = [
             "train",
             "--resume",
@@ -173,11 +181,12 @@ def _finish(sweep: Sweep, run: Run, root: Path, threads: int) -> str:
             "OUTPUT_DIR",
             str(folder),
         ]
-    for name, pairs in sweep.evaluations.items():
-        target = folder / name
+    for name in run.evaluations:
+        pairs, target = sweep.evaluations[name], folder / name
         if not (target / RESULTS_FILE).is_file():
             # The evaluation's own pairs come last and win.
-            own = [*pairs, "OUTPUT_DIR", str(target), "MODEL.WEIGHTS", str(weights)]
+            own = [*pairs, "OUTPUT_DIR", str(target)]
+            own += ["MODEL.WEIGHTS", str(weights)] if run.trained else []
             commands[name] = ["eval", *_recipe(sweep), *shared, *own]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
@@ -195,6 +204,18 @@ def _finish(sweep: Sweep, run: Run, root: Path, threads: int) -> str:
     return ""
 
 
+def _runs(name: str, entry: Mapping[str, Any], evaluations: Mapping[str, Any]) -> list[Run]:
+    unknown = set(entry) - _RUN_KEYS
+    if unknown:
+        raise ValueError(f"RUNS: {name}: unknown {', '.join(sorted(unknown))}")
+    own = tuple(str(item) for item in entry.get("EVALUATIONS", evaluations))
+    missing = [item for item in own if item not in evaluations]
+    if missing:
+        raise ValueError(f"RUNS: {name}: no evaluation {', '.join(missing)}")
+    overrides, trained = _pairs(entry.get("OVERRIDES", ())), bool(entry.get("TRAIN", True))
+    return [Run(name, int(seed), overrides, trained, own) for seed in entry.get("SEEDS", (1,))]
+
+
 def _recipe(sweep: Sweep) -> list[str]:
     return ["--config-file", sweep.recipe]
 
@@ -206,17 +227,25 @@ def _pairs(pairs: Sequence[Any]) -> tuple[str, ...]:
     return tuple(str(item) for item in pairs)
 
 
+def _place(name: str, place: Sequence[Any]) -> tuple[str, ...]:
+    if len(place) not in (2, 3):
+        raise ValueError(f"COLUMNS: {name}: [evaluation, metric] or with the evaluator between")
+    return tuple(str(item) for item in place)
+
+
 def _results(sweep: Sweep, run: Run, root: Path) -> dict[str, float]:
-    """Return column -> number of one run; {} where an evaluation is missing."""
+    """Return column -> number of one run; {} where an evaluation of its own is missing."""
     numbers = {}
-    for column, (evaluation, metric) in sweep.columns.items():
+    for column, (evaluation, *evaluator, metric) in sweep.columns.items():
+        if evaluation not in run.evaluations:
+            continue
         path = root / run.folder / evaluation / RESULTS_FILE
         if not path.is_file():
             return {}
         (dataset,) = json.loads(path.read_text())["results"].values()
-        for evaluator in dataset.values():
-            if evaluator.get(metric) is not None:
-                numbers[column] = float(evaluator[metric])
+        for name in evaluator or dataset:
+            if dataset[name].get(metric) is not None:
+                numbers[column] = float(dataset[name][metric])
     return numbers
 
 
