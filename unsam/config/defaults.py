@@ -169,7 +169,8 @@ def _model() -> CfgNode:
     # regions that they enclose instead of by a grid of clicks. Channels at strides 1, 2, 4, 8.
     contours.ENABLED = False
     contours.DIMS = (12, 24, 48, 64)
-    # Longer side at which whole photos are segmented; contours are a mean over these scales of it.
+    # Longer side to which larger photos are shrunk before they are segmented as a whole; contours
+    # are a mean over these scales of that.
     contours.IMAGE_SIZE = 512
     contours.SCALES = (0.5, 1.0, 1.5)
     # Starting regions: [smoothing in pixels, depth] of each watershed. Edge strength of a sure

@@ -30,7 +30,7 @@ class Contours(nn.Module):
     Args:
         decoder: features to contour logits.
         hierarchy: contours to masks.
-        image_size: longer side of the photos that are segmented, in pixels.
+        image_size: photos with a longer side than this, in pixels, are segmented at this size.
         scales: sizes at which contours are found, relative to that; their mean counts.
         weight: of the loss.
         snap_iou: see `SegmentationModel.snap_iou`.
@@ -118,7 +118,9 @@ class Contours(nn.Module):
             best one's, granularity and parents are those of the hierarchy.
         """
         size = (photo.shape[0], photo.shape[1])
-        work = resize_photo(photo, scaled_size(size, self.image_size))
+        # Enlarging blurs what ends at a pixel, and gives the decoder nothing to see.
+        longer_side = min(max(size), self.image_size)
+        work = resize_photo(photo, scaled_size(size, longer_side))
         masks = self.hierarchy(self.find(encode, work), work)
         if granularities is not None:
             distance = np.abs(masks.granularity[:, None] - np.asarray(granularities)[None])
